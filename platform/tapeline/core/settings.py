@@ -1,0 +1,103 @@
+"""Settings from the environment (``TAPELINE_…``) or from ``tapeline.toml``, the environment winning."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from tapeline.core.clock import Clock, clock_from
+from tapeline.core.errors import ConfigurationError
+
+
+class Settings(BaseSettings):
+    """Everything that can be set from outside.
+
+    Each field is read from the environment variable ``TAPELINE_<FIELD>``, else from ``tapeline.toml`` in the working
+    folder (or the file that ``TAPELINE_CONFIG`` names), else has the default given here.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="TAPELINE_", extra="forbid", frozen=True)
+
+    home: Path = Field(default=Path(".tapeline"), description="data folder: servers, artifacts, compiled kernels")
+    project: str = Field(default="tapeline", pattern=r"^[a-z][a-z0-9_]{0,62}$", description="prefix of online keys")
+    postgres_url: str | None = Field(default=None, description="PostgreSQL URL; none: the embedded server of `home`")
+    redis_url: str | None = Field(default=None, description="Redis URL; none: the embedded server of `home`")
+    artifacts: str | None = Field(default=None, description="folder of content-addressed artifacts; none: in `home`")
+    clock: str = Field(default="live", description="`live`, or an ISO 8601 moment at which to replay history")
+    chunk_interval: str = Field(default="30d", description="time span of a TimescaleDB chunk")
+    serve_host: str = Field(default="127.0.0.1", description="address the inference server binds to")
+    serve_port: int = Field(default=50051, ge=0, le=65535, description="its port; 0 picks a free one")
+    serve_when_store_is_away: Literal["degrade", "refuse"] = Field(
+        default="degrade", description="start without Redis or PostgreSQL, or exit"
+    )
+    request_bytes_max: int = Field(default=4 << 20, gt=0, description="largest request the server accepts")
+    entities_per_request_max: int = Field(default=1_000, gt=0)
+    live_rows_per_request_max: int = Field(default=100_000, gt=0)
+    served_log_queue_max: int = Field(default=100_000, gt=0, description="served vectors waiting to be logged")
+
+    @field_validator("clock")
+    @classmethod
+    def _check_clock(cls, value: str) -> str:
+        clock_from(value)
+        return value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        import os
+
+        file = Path(os.environ.get("TAPELINE_CONFIG", "tapeline.toml"))
+        if "TAPELINE_CONFIG" in os.environ and not file.is_file():
+            raise ConfigurationError(
+                f"settings file {file} does not exist",
+                where="environment variable TAPELINE_CONFIG",
+                remedy="Create it, or unset the variable",
+            )
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=file)
+
+    def make_clock(self) -> Clock:
+        """A new clock of the kind these settings ask for."""
+        return clock_from(self.clock)
+
+    @property
+    def home_path(self) -> Path:
+        """The data folder, absolute."""
+        return self.home.expanduser().resolve()
+
+    @property
+    def artifacts_path(self) -> str:
+        """Where content-addressed artifacts live: a folder or an fsspec URL."""
+        return self.artifacts or str(self.home_path / "artifacts")
+
+
+@lru_cache(maxsize=1)
+def get_settings() -> Settings:
+    """The process's settings, read once; ``get_settings.cache_clear()`` reads them again.
+
+    Raises
+    ------
+    ConfigurationError
+        If a setting is unknown or malformed; the message names each.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise ConfigurationError(
+            f"settings are wrong: {faults}", remedy="See the environment variables TAPELINE_… and tapeline.toml"
+        ) from None
