@@ -1,0 +1,1 @@
+"""Stubs that `python proto/generate.py` writes; never edited by hand."""

@@ -1,0 +1,134 @@
+"""Requests and predictions as the engine sees them. The enumerations have the numbers of the proto file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class FeatureStatus(IntEnum):
+    """What is to be known about one feature's value; the proto file says what each means."""
+
+    OK = 1
+    MISSING = 2
+    STALE = 3
+    NOT_WARMED_UP = 4
+    INVALID_INPUT = 5
+    NOT_YET_AVAILABLE = 6
+    NO_STATE = 7
+    UNDEFINED = 8
+
+
+class EntityStatus(IntEnum):
+    """What is to be known about one entity's prediction."""
+
+    OK = 1
+    DEGRADED = 2
+    NO_FEATURES = 3
+
+
+class Origin(IntEnum):
+    """Where a view's values come from."""
+
+    NONE = 1
+    STORE = 2
+    LIVE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class LiveBars:
+    """Newest session bars of one entity, oldest first.
+
+    Attributes
+    ----------
+    start_us
+        Shape (n,), int64; ``None`` where the caller left it out.
+    event_us, available_us
+        Shape (n,), int64, microseconds UTC.
+    columns
+        By name (open, high, low, close, volume, split_ratio): shape (n,), float64; prices as traded, volume in shares.
+    """
+
+    start_us: NDArray[np.int64] | None
+    event_us: NDArray[np.int64]
+    available_us: NDArray[np.int64]
+    columns: dict[str, NDArray[np.float64]]
+
+    def __len__(self) -> int:
+        return len(self.event_us)
+
+
+@dataclass(frozen=True, slots=True)
+class LiveTrades:
+    """Newest trades of one entity, oldest first; every array has shape (n,), times are int64 microseconds UTC."""
+
+    event_us: NDArray[np.int64]
+    available_us: NDArray[np.int64]
+    sequence: NDArray[np.int64]
+    price: NDArray[np.float64]
+    size: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.event_us)
+
+
+@dataclass(frozen=True, slots=True)
+class EntityRequest:
+    """One entity of a request, with the rows that continue its states."""
+
+    symbol: str
+    bars: LiveBars | None = None
+    trades: LiveTrades | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PredictRequest:
+    """A checked request."""
+
+    entities: list[EntityRequest]
+    request_id: str
+    now_us: int
+
+
+@dataclass(slots=True)
+class ViewUse:
+    """Which values of a view a prediction stands on.
+
+    Attributes
+    ----------
+    event_us, available_us, sequence
+        Of the row the values describe; ``None`` without a value.
+    state_event_us, state_sequence, rows_seen
+        Position of the stored state that live rows continued; ``None`` otherwise.
+    """
+
+    origin: Origin = Origin.NONE
+    event_us: int | None = None
+    available_us: int | None = None
+    sequence: int | None = None
+    partial: bool = False
+    state_event_us: int | None = None
+    state_sequence: int | None = None
+    rows_seen: int | None = None
+
+
+@dataclass(slots=True)
+class Vectors:
+    """Feature vectors of a request's entities.
+
+    Attributes
+    ----------
+    values
+        Shape (entities, features), float64, in the model's order; NaN where the status is not OK.
+    statuses
+        Shape (entities, features), uint8, `FeatureStatus`.
+    uses
+        For each entity, for each view of the plan.
+    """
+
+    values: NDArray[np.float64]
+    statuses: NDArray[np.uint8]
+    uses: list[list[ViewUse]] = field(default_factory=list)

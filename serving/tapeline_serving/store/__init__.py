@@ -1,0 +1,1 @@
+"""Where the server reads features: a pipelining Redis connection for one event loop."""
