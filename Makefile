@@ -4,6 +4,8 @@ BIN := .venv/bin
 ONLY ?=
 SOAK_MINUTES ?= 60
 export TAPELINE_HOME ?= $(CURDIR)/.tapeline
+# Feast imports a thousand modules: let their bytecode be kept in .venv.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo test check bench soak up down clean lock proto
 .DEFAULT_GOAL := help
