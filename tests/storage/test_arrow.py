@@ -12,7 +12,6 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
 from tapeline.core.errors import InvalidDataError, NaiveTimestampError, ParameterError, UnavailableError
 from tapeline.storage import arrow
 from tapeline.storage.arrow import copy_arrow, encode_arrow, read_arrow
@@ -47,7 +46,7 @@ def _same(left: object, right: object) -> bool:
     if isinstance(left, list) and isinstance(right, list):
         return len(left) == len(right) and all(map(_same, left, right))
     if isinstance(left, float) and isinstance(right, float):
-        return np.float64(left).tobytes() == np.float64(right).tobytes() or (left != left and right != right)  # noqa: PLR0124
+        return np.float64(left).tobytes() == np.float64(right).tobytes() or (left != left and right != right)
     if isinstance(right, uuid.UUID):
         return left == right.bytes
     return left == right
