@@ -112,13 +112,14 @@ class RetrievalPlan:
             If the data describes no plan.
         """
         try:
-            views = tuple(
-                ViewSelection(**{key: tuple(v) if isinstance(v, list) else v for key, v in view.items()})
-                for view in data["views"]
-            )
-            return cls(service=data["service"], views=views)
+            return cls(service=data["service"], views=tuple(_selection(view) for view in data["views"]))
         except (KeyError, TypeError, AttributeError) as error:
             raise ParameterError(f"this is no retrieval plan: {error}") from None
+
+
+def _selection(data: Mapping[str, Any]) -> ViewSelection:
+    fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
+    return ViewSelection(**fields)
 
 
 def _refuse_repeats(names: Sequence[str], where: str) -> None:

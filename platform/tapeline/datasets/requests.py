@@ -1,0 +1,125 @@
+"""Entity rows as distinct requests: what to look up once for each (keys, time), and which rows get the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from tapeline.core.errors import InvalidDataError, NaiveTimestampError, UnknownNameError
+
+UTC_US = pa.timestamp("us", tz="UTC")
+_NS_PER_US = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Requests:
+    """Distinct (keys, time) pairs of entity rows, ordered by time.
+
+    Attributes
+    ----------
+    keys
+        Distinct key tuples, one column for each entity column, none of them null.
+    key_ids
+        int64 (R,): the row of `keys` of each request.
+    times_us
+        int64 (R,): its moment, ascending.
+    rows
+        int64 (N,): the request of each entity row; -1 where a key is null, which matches nothing.
+    """
+
+    keys: pa.Table
+    key_ids: NDArray[np.int64]
+    times_us: NDArray[np.int64]
+    rows: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.times_us)
+
+
+def times_of(entity_rows: pa.Table, column: str) -> NDArray[np.int64]:
+    """The entity rows' moments in microseconds since the epoch, UTC; finer ones are rounded down.
+
+    Raises
+    ------
+    UnknownNameError
+        If the column does not exist.
+    NaiveTimestampError
+        If it has no time zone.
+    InvalidDataError
+        If it holds no timestamps, or a null.
+    """
+    if column not in entity_rows.column_names:
+        raise UnknownNameError("column", column, entity_rows.column_names, where="entity rows")
+    values = entity_rows.column(column)
+    where = f"entity rows, column {column}"
+    if not pa.types.is_timestamp(values.type):
+        raise InvalidDataError(f"the column holds {values.type}, not timestamps", where=where)
+    if values.null_count:
+        row = pc.index(values.is_null(), value=True).as_py()
+        raise InvalidDataError("a timestamp is missing", where=f"{where}, row {row}")
+    if values.type.tz is None:
+        raise NaiveTimestampError(values[0] if len(values) else "of an empty column", where=where)
+    if values.type.unit == "ns":  # Arrow's cast would round moments before 1970 up
+        return np.asarray(values.cast(pa.int64()).to_numpy() // _NS_PER_US, dtype=np.int64)
+    return np.asarray(values.cast(UTC_US).cast(pa.int64()).to_numpy(), dtype=np.int64)
+
+
+def distinct_requests(entity_rows: pa.Table, entity_columns: Sequence[str], times_us: NDArray[np.int64]) -> Requests:
+    """Reduce entity rows to the distinct pairs of their keys and times.
+
+    Keys are compared column by column, so composite keys cannot collide.
+
+    Parameters
+    ----------
+    entity_rows
+        N rows.
+    entity_columns
+        The key columns; none: every row has the same, empty key.
+    times_us
+        int64 (N,).
+
+    Raises
+    ------
+    UnknownNameError
+        If an entity column does not exist.
+    """
+    count = entity_rows.num_rows
+    codes = np.zeros(count, dtype=np.int64)
+    matches = np.ones(count, dtype=np.bool_)
+    for column in entity_columns:
+        if column not in entity_rows.column_names:
+            raise UnknownNameError("entity column", column, entity_rows.column_names, where="entity rows")
+        own, null = _codes_of(entity_rows.column(column))
+        matches &= ~null
+        codes = _dense_codes(codes * (int(own.max(initial=0)) + 1) + own)
+    used = np.flatnonzero(matches)
+    _, first, key_ids = np.unique(codes[used], return_index=True, return_inverse=True)
+    keys = entity_rows.select(list(entity_columns)).take(pa.array(used[first]))
+
+    order = np.lexsort((key_ids, times_us[used]))
+    sorted_times, sorted_keys = times_us[used][order], key_ids[order]
+    starts = np.ones(len(order), dtype=np.bool_)
+    starts[1:] = (sorted_times[1:] != sorted_times[:-1]) | (sorted_keys[1:] != sorted_keys[:-1])
+    rows = np.full(count, -1, dtype=np.int64)
+    rows[used[order]] = np.cumsum(starts) - 1
+    return Requests(keys, sorted_keys[starts].astype(np.int64), sorted_times[starts], rows)
+
+
+def _codes_of(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """A number for each distinct value, from 0, and where the value is null."""
+    if pa.types.is_null(column.type):
+        return np.zeros(len(column), dtype=np.int64), np.ones(len(column), dtype=np.bool_)
+    plain = column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+    indices = plain.combine_chunks().dictionary_encode().indices
+    null = np.asarray(indices.is_null().to_numpy(zero_copy_only=False), dtype=np.bool_)
+    return np.asarray(indices.fill_null(0).to_numpy(zero_copy_only=False), dtype=np.int64), null
+
+
+def _dense_codes(codes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Renumber codes from 0 without gaps, so that combining them with another column's cannot overflow."""
+    return np.unique(codes, return_inverse=True)[1].astype(np.int64)
