@@ -1,5 +1,5 @@
 -- The schema, the safe horizon of vintages, instruments, sources and corporate actions.
-CREATE SCHEMA tapeline;
+CREATE SCHEMA IF NOT EXISTS tapeline;
 
 -- Which TimescaleDB this database has: none, apache or community.
 CREATE FUNCTION tapeline.edition() RETURNS text LANGUAGE sql STABLE AS $$

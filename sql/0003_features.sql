@@ -43,7 +43,7 @@ CREATE TABLE tapeline.served_vectors (
     prediction          float8[] NOT NULL,
     views               jsonb NOT NULL,
     live_rows           jsonb,
-    PRIMARY KEY (request_id, entity)
+    PRIMARY KEY (request_id, entity, served_timestamp)  -- a hypertable wants its time in every unique key
 );
 COMMENT ON COLUMN tapeline.served_vectors.request_timestamp IS 'the injected clock at the request: "now" for TTLs';
 COMMENT ON COLUMN tapeline.served_vectors.served_timestamp IS 'the wall clock at the request: what had been recorded';

@@ -1,0 +1,65 @@
+"""Connections to PostgreSQL, wherever the settings say it is."""
+
+from __future__ import annotations
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.rows import TupleRow
+
+from tapeline.core.errors import ConfigurationError, UnavailableError
+from tapeline.core.settings import Settings, get_settings
+from tapeline.storage.servers.place import Place
+
+_CONNECT_TIMEOUT_S = 5
+
+
+def postgres_url(settings: Settings | None = None) -> str:
+    """Address of the database: as set, else that of the embedded server of the data folder.
+
+    The embedded server's address depends on its data folder alone, so it stays the same when the server is restarted.
+    """
+    settings = settings or get_settings()
+    return settings.postgres_url or Place.of_home(settings.home_path).postgres_url
+
+
+def connect(settings: Settings | None = None, *, autocommit: bool = False) -> psycopg.Connection[TupleRow]:
+    """Open a connection to the database, its session's time zone set to UTC.
+
+    Parameters
+    ----------
+    settings
+        Where the database is; none: the process's settings.
+    autocommit
+        Whether each statement is its own transaction.
+
+    Raises
+    ------
+    UnavailableError
+        If the server cannot be reached, or refuses.
+    ConfigurationError
+        If the address is malformed.
+    """
+    settings = settings or get_settings()
+    url = postgres_url(settings)
+    try:
+        parameters = conninfo_to_dict(url)
+    except psycopg.ProgrammingError as error:
+        raise ConfigurationError(
+            f"the PostgreSQL address is malformed: {str(error).strip()}",
+            where="setting postgres_url",
+            remedy="Write it like postgresql://user@host:5432/database",
+        ) from None
+    defaults = {"application_name": "tapeline", "connect_timeout": _CONNECT_TIMEOUT_S, "options": "-c timezone=UTC"}
+    try:
+        return psycopg.connect(url, autocommit=autocommit, **{k: v for k, v in defaults.items() if k not in parameters})
+    except psycopg.OperationalError as error:
+        host = parameters.get("host") or parameters.get("hostaddr") or "the default socket"
+        raise UnavailableError(
+            f"PostgreSQL does not answer: {str(error).strip()}",
+            where=f"database {parameters.get('dbname', '')} at {host}",
+            remedy=(
+                "Check the address in TAPELINE_POSTGRES_URL and that its server runs"
+                if settings.postgres_url
+                else "Start the servers of this data folder with: tapeline up"
+            ),
+        ) from error

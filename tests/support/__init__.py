@@ -1,0 +1,1 @@
+"""What tests of several rooms share: the session's servers and the TimescaleDB editions."""

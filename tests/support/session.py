@@ -1,0 +1,72 @@
+"""The PostgreSQL and Valkey of one test session, in a folder of its own under /tmp."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tapeline.storage.servers.place import Place
+from tapeline.storage.servers.processes import ProcessIdentity
+from tests.support.server_guard import OWNER, end
+
+PREFIX = "tapeline-tests-"
+TEMPORARY = Path("/tmp")
+_STARTING_S = 120.0
+
+
+class SessionServers:
+    """Starts both servers under a guard process, which ends them when this process ends, however it ends."""
+
+    def __init__(self) -> None:
+        remove_leftovers()
+        self.folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=TEMPORARY))
+        self.folder.chmod(0o755)  # PostgreSQL's account must pass through; what is inside is private
+        self.place = Place.inside(self.folder)
+        guard = Path(__file__).with_name("server_guard.py")
+        self._guard = subprocess.Popen(
+            [sys.executable, guard, self.folder],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        assert self._guard.stdout is not None
+        if self._guard.stdout.readline().strip() != "ready":
+            _, errors = self._guard.communicate()
+            raise RuntimeError(f"the test servers did not start:\n{errors}")
+
+    def postgres_url(self, database: str) -> str:
+        """Address of one database of the session's PostgreSQL."""
+        return f"postgresql://tapeline@/{database}?host={self.place.postgres_run}"
+
+    def redis_url(self, database: int) -> str:
+        """Address of one logical database of the session's Valkey."""
+        return f"unix://{self.place.valkey_socket}?db={database}"
+
+    def close(self) -> None:
+        """End the servers and remove their folder."""
+        self._guard.communicate(timeout=60)
+
+
+def remove_leftovers() -> list[Path]:
+    """Remove what earlier sessions left whose guard is gone; sessions that run beside this one are left alone."""
+    removed = []
+    for folder in TEMPORARY.glob(f"{PREFIX}*"):
+        try:
+            pid, _, started = (folder / OWNER).read_text().partition(" ")
+            abandoned = not ProcessIdentity(int(pid), started).is_alive
+        except FileNotFoundError:
+            try:
+                abandoned = time.time() - folder.stat().st_mtime > _STARTING_S
+            except FileNotFoundError:  # the other session removed it meanwhile
+                continue
+        except (PermissionError, ValueError):
+            continue
+        if abandoned:
+            end(folder)
+            removed.append(folder)
+    return removed
