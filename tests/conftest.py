@@ -10,9 +10,9 @@ import psycopg
 import pytest
 import redis
 from psycopg import sql
-
 from tapeline.core.settings import Settings
 from tapeline.storage.migrations import migrate
+
 from tests.support.session import SessionServers
 
 _TEMPLATE = "tapeline_template"
@@ -62,12 +62,12 @@ def _fresh_database(servers: SessionServers, template: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def redis_url(servers: SessionServers) -> Iterator[str]:
+def redis_url(servers: SessionServers) -> str:
     """URL of an empty logical database of the session's Valkey."""
     url = servers.redis_url(0)
     with redis.Redis.from_url(url) as client:
         client.flushall()
-    yield url
+    return url
 
 
 @pytest.fixture

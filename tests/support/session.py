@@ -1,15 +1,18 @@
-"""The PostgreSQL and Valkey of one test session, in a folder of its own under /tmp."""
+"""Servers of one test session, in a folder of their own under /tmp."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from tapeline.storage.servers.place import Place
 from tapeline.storage.servers.processes import ProcessIdentity
+
 from tests.support.server_guard import OWNER, end
 
 PREFIX = "tapeline-tests-"
@@ -18,16 +21,22 @@ _STARTING_S = 120.0
 
 
 class SessionServers:
-    """Starts both servers under a guard process, which ends them when this process ends, however it ends."""
+    """Starts servers under a guard process, which ends them when this process ends, however it ends.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    order
+        What to start, as `server_guard` understands it; none: the embedded PostgreSQL and Valkey.
+    """
+
+    def __init__(self, order: dict[str, Any] | None = None) -> None:
         remove_leftovers()
         self.folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=TEMPORARY))
         self.folder.chmod(0o755)  # PostgreSQL's account must pass through; what is inside is private
         self.place = Place.inside(self.folder)
         guard = Path(__file__).with_name("server_guard.py")
         self._guard = subprocess.Popen(
-            [sys.executable, guard, self.folder],
+            [sys.executable, guard, self.folder, json.dumps(order or {"valkey": True, "postgres": {}})],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

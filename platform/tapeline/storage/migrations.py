@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, LiteralString, cast
+from typing import Any
 
 import psycopg
 from psycopg.pq import TransactionStatus
@@ -198,7 +198,7 @@ def _apply(connection: psycopg.Connection[Any], migration: Migration) -> bool:
         if migration.number in _applied(connection):
             return False
         try:
-            connection.execute(cast(LiteralString, migration.sql))
+            connection.execute(migration.sql)
         except psycopg.Error as error:
             raise SchemaError(
                 f"migration {migration.name} failed: {str(error).strip()}",

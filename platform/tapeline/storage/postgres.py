@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import TupleRow
 
 from tapeline.core.errors import ConfigurationError, UnavailableError
 from tapeline.core.settings import Settings, get_settings
 from tapeline.storage.servers.place import Place
 
-_CONNECT_TIMEOUT_S = 5
+_DEFAULTS: dict[str, Any] = {"application_name": "tapeline", "connect_timeout": "5", "options": "-c timezone=UTC"}
 
 
 def postgres_url(settings: Settings | None = None) -> str:
@@ -49,9 +51,9 @@ def connect(settings: Settings | None = None, *, autocommit: bool = False) -> ps
             where="setting postgres_url",
             remedy="Write it like postgresql://user@host:5432/database",
         ) from None
-    defaults = {"application_name": "tapeline", "connect_timeout": _CONNECT_TIMEOUT_S, "options": "-c timezone=UTC"}
+    missing = {name: value for name, value in _DEFAULTS.items() if name not in parameters}
     try:
-        return psycopg.connect(url, autocommit=autocommit, **{k: v for k, v in defaults.items() if k not in parameters})
+        return psycopg.connect(make_conninfo(url, **missing), autocommit=autocommit)
     except psycopg.OperationalError as error:
         host = parameters.get("host") or parameters.get("hostaddr") or "the default socket"
         raise UnavailableError(

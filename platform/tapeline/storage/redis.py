@@ -41,7 +41,7 @@ def connect_redis(settings: Settings | None = None, *, check: bool = True) -> re
     settings = settings or get_settings()
     url = redis_url(settings)
     try:
-        parameters = parse_url(url)
+        parameters = parse_url(url)  # type: ignore[no-untyped-call]
     except ValueError as error:
         raise ConfigurationError(
             f"the Redis address is malformed: {error}",

@@ -28,11 +28,17 @@ class ServerOptions:
     redis_password
         If given, Valkey listens on a free loopback port too and asks for this password; else on its socket only. For
         clients that cannot use a socket.
+    postgres_programs
+        Folder of another PostgreSQL's programs (one built with TimescaleDB, say); none: those of the wheel.
+    postgres_settings
+        Settings beside those chosen here, as name and value.
     """
 
     durable: bool = True
     die_with_parent: bool = False
     redis_password: str | None = None
+    postgres_programs: Path | None = None
+    postgres_settings: tuple[tuple[str, str], ...] = ()
 
     @property
     def before_start(self) -> Callable[[], None] | None:
@@ -102,4 +108,5 @@ def postgres_configuration(run: Path, options: ServerOptions) -> dict[str, str]:
         "log_rotation_size": "0",
         "log_min_duration_statement": "5s",
         "log_line_prefix": "%m [%p] %a ",
+        **dict(options.postgres_settings),
     }

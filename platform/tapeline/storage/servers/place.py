@@ -24,7 +24,7 @@ DATABASE = "tapeline"
 _POSTGRES_SOCKET = ".s.PGSQL.5432"
 _VALKEY_SOCKET = "valkey.sock"
 _SOCKET_PATH_BYTES_MAX = 103  # macOS allows 104 with the closing zero, Linux 108
-_TEMPORARY = Path("/tmp")  # noqa: S108: must not follow TMPDIR, which differs between the processes that share a home
+_TEMPORARY = Path("/tmp")  # noqa: S108 - must not follow TMPDIR, which differs between the processes that share a home
 _FILE = "place.json"
 
 

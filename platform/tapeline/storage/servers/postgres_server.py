@@ -34,7 +34,7 @@ def create_cluster(place: Place, options: ServerOptions) -> None:
     account = postgres_account()
     if place.cluster.is_dir():
         return
-    programs = postgres_programs(account)
+    programs = options.postgres_programs or postgres_programs(account)
     draft = place.postgres_data / "draft"  # inside, because the account may not create folders beside its own
     shutil.rmtree(draft, ignore_errors=True)
     result = subprocess.run(
@@ -83,7 +83,7 @@ def start_postgres(place: Place, options: ServerOptions) -> ProcessIdentity:
     _configure(place, options)
     clear_stale_pid_file(place)
     account = postgres_account()
-    programs = postgres_programs(account)
+    programs = options.postgres_programs or postgres_programs(account)
     deadline = time.monotonic() + _START_S
     while True:
         with (place.folder / _LOG).open("wb") as log:
@@ -96,7 +96,7 @@ def start_postgres(place: Place, options: ServerOptions) -> ProcessIdentity:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C in the caller's terminal must not reach it
-                preexec_fn=options.before_start,  # noqa: PLW1509: only set in a process without threads
+                preexec_fn=options.before_start,  # noqa: PLW1509 - only set in a process without threads
             )
         identity = ProcessIdentity.of(process.pid)
         if identity is not None and _wait_until_ready(place, identity, deadline):

@@ -107,7 +107,7 @@ def processes_inside(folder: Path) -> Iterator[ProcessIdentity]:
         if not entry.name.isdigit():
             continue
         try:
-            working = os.readlink(entry / "cwd").removesuffix(" (deleted)")
+            working = str((entry / "cwd").readlink()).removesuffix(" (deleted)")
         except OSError:
             continue
         if working == inside or working.startswith(inside + os.sep):

@@ -53,7 +53,7 @@ def start_valkey(place: Place, options: ServerOptions) -> ProcessIdentity:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
-        preexec_fn=options.before_start,  # noqa: PLW1509: only set in a process without threads
+        preexec_fn=options.before_start,  # noqa: PLW1509 - only set in a process without threads
     )
     identity = ProcessIdentity.of(process.pid)
     if identity is None or not _wait_until_ready(place, options, identity):
