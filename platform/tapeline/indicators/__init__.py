@@ -1,0 +1,29 @@
+"""Technical indicators: specifications over kernels.
+
+An indicator is a function from row columns to expressions, registered with its names, units, bounds and source. To add
+one, write such a function in the module of its group; tests, command line and plans find it by introspection.
+"""
+
+from __future__ import annotations
+
+from tapeline.indicators import averages, oscillators
+from tapeline.indicators.expression import INPUTS, Expression
+from tapeline.indicators.specification import (
+    SPLIT_EXPONENT,
+    Indicator,
+    Parameter,
+    all_indicators,
+    indicator_named,
+)
+
+__all__ = [
+    "INPUTS",
+    "SPLIT_EXPONENT",
+    "Expression",
+    "Indicator",
+    "Parameter",
+    "all_indicators",
+    "averages",
+    "indicator_named",
+    "oscillators",
+]

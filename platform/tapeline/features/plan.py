@@ -1,0 +1,377 @@
+"""Feature plans: many indicators fused into one compiled function over one flat state per entity."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import itertools
+import json
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+from typing import NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tapeline.core.errors import ContinuityError, InvalidDataError, OutOfOrderError, ParameterError
+from tapeline.core.hashing import sha256_json
+from tapeline.core.timestamps import format_us
+from tapeline.features import state as states_
+from tapeline.features.codegen import Program, generate
+from tapeline.features.kernel_source import kernel_sources, normalised
+from tapeline.features.request import FeatureRequest
+from tapeline.kernels import cache_folder
+from tapeline.kernels.cache import private_folder
+from tapeline.kernels.rolling import push
+
+ENGINE_VERSION = 1
+"""Raised when a change of the engine changes results without changing any kernel's or program's source."""
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+Update = Callable[[Floats, int, int, int, Floats, Floats], int]
+
+_WRONG_SIZE, _NOT_AFTER, _BAD_SPLIT = 1, 2, 3
+
+
+class FeaturePlan:
+    """Indicators compiled into one function; batch, stream and request all run that function.
+
+    Build one with :meth:`of`. Compilation happens at first use, or with :meth:`compile`, and is kept on disk.
+
+    Attributes
+    ----------
+    requests
+        What was asked for.
+    inputs
+        Row columns in order: those needed of open, high, low, close, volume, session; then always ``split_ratio``:
+        1, or r on the first row after an r-for-1 split. Prices are as traded and volumes in shares as traded.
+    outputs, units, warm_up
+        For each output: column name, unit, and the number of rows up to and with the first that has a value.
+    state_size
+        float64 slots of a state.
+    hash
+        SHA-256 (hexadecimal) over the program, the syntax trees of all kernels it uses, inputs, outputs and units.
+
+    Notes
+    -----
+    A row in which a feature's own inputs are missing or impossible (NaN, infinite, price ≤ 0, volume < 0) gives NaN for
+    that feature, and the feature goes on as if the row had not been. Before its warm-up a feature is NaN.
+
+    Thread safety: a plan may be shared; a state may not be updated from two threads at once.
+    """
+
+    def __init__(self, requests: Sequence[FeatureRequest]) -> None:
+        self.requests = tuple(requests)
+        if not self.requests:
+            raise ParameterError("a feature plan needs at least one request", remedy="See: tapeline features list")
+        expressions = [e for r in self.requests for e in r.indicator.expressions(dict(r.parameters))]
+        self.outputs: tuple[str, ...] = tuple(name for r in self.requests for name in r.columns)
+        self.units: tuple[str, ...] = tuple(unit for r in self.requests for unit in r.indicator.outputs.values())
+        self.warm_up: tuple[int, ...] = tuple(e.operation.warm_up for e in expressions)
+        twice = sorted({name for name in self.outputs if self.outputs.count(name) > 1})
+        if twice:
+            raise ParameterError(f"outputs asked for twice: {', '.join(twice)}", remedy="Name each feature once")
+        self._program: Program = generate(expressions, self.units)
+        self.inputs: tuple[str, ...] = self._program.inputs
+        self.state_size: int = self._program.state_size
+
+    @classmethod
+    def of(cls, requests: Sequence[FeatureRequest]) -> FeaturePlan:
+        """The plan of the requested indicators, outputs in the order of the requests.
+
+        Raises
+        ------
+        UnknownNameError, ParameterError
+            If an indicator or parameter does not exist, a value is impossible, or an output is asked for twice.
+        """
+        return cls(requests)
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 (hexadecimal) of the plan's meaning."""
+        return sha256_json(
+            {
+                "engine": ENGINE_VERSION,
+                "program": normalised(ast.parse(self._program.source)),
+                "kernels": kernel_sources([push, *(p.function for p in self._program.primitives)]),
+                "inputs": self.inputs,
+                "outputs": self.outputs,
+                "units": self.units,
+                "requests": [request.definition() for request in self.requests],
+            }
+        )
+
+    def new_state(self) -> Floats:
+        """A fresh state, float64 of shape (state_size,)."""
+        state = np.zeros(self.state_size)
+        state[4] = 1.0  # cumulative split factor
+        return state
+
+    def position(self, state: Floats) -> states_.StatePosition:
+        """Where a state stands: rows seen, last event and sequence, running available time, split factor."""
+        return states_.position_of(state)
+
+    def save(self, state: Floats) -> bytes:
+        """A state as bytes, bit for bit.
+
+        Raises
+        ------
+        ParameterError
+            If the array is no state of this plan.
+        """
+        if state.shape != (self.state_size,) or state.dtype != np.float64:
+            raise ParameterError(f"a state of this plan is float64 of shape ({self.state_size},)", where=_shape(state))
+        return states_.encode(state, self.hash)
+
+    def restore(self, data: bytes) -> Floats:
+        """The state of :meth:`save`'s bytes.
+
+        Raises
+        ------
+        IntegrityError
+            If they are damaged or belong to another plan.
+        """
+        return states_.decode(data, self.hash, self.state_size)
+
+    def compile(self) -> FeaturePlan:
+        """Compile now, or load what was compiled before; returns the plan."""
+        _ = self._module
+        return self
+
+    def update(self, state: Floats, event_us: int, sequence: int, available_us: int, row: Floats, out: Floats) -> None:
+        """Take one row: advance the state in place and write the row's features.
+
+        Parameters
+        ----------
+        state
+            float64 (state_size,), changed in place; untouched if an error is raised.
+        event_us, sequence
+            The row's place in time; it must come after the state's.
+        available_us
+            When the row could have been known; the state keeps the running maximum.
+        row
+            float64 (len(inputs),).
+        out
+            float64 (len(outputs),), overwritten.
+
+        Raises
+        ------
+        ContinuityError
+            If the row does not come after the state's last one.
+        ParameterError
+            If an array has a wrong dtype, shape or layout, or cannot be written.
+        InvalidDataError
+            If ``split_ratio`` is not positive and finite.
+        """
+        try:
+            code = self._update(state, event_us, sequence, available_us, row, out)
+        except TypeError:
+            code = self._update_reshaped(state, event_us, sequence, available_us, row, out)
+        if code:
+            self._refuse_update(code, state, event_us, sequence, row, out)
+
+    def batch(
+        self,
+        event_us: Integers,
+        sequence: Integers,
+        available_us: Integers,
+        rows: Floats,
+        offsets: Integers,
+        states: Floats | None = None,
+        *,
+        out: Floats | None = None,
+        available_out: Integers | None = None,
+        threads: int | None = None,
+    ) -> tuple[Floats, Floats]:
+        """Run :meth:`update` over the rows of many entities, in parallel over entities.
+
+        Parameters
+        ----------
+        event_us, sequence, available_us
+            int64 (N,), strictly increasing in (event, sequence) within each entity.
+        rows
+            float64 (N, len(inputs)).
+        offsets
+            int64 (E+1,): entity e has rows offsets[e] to offsets[e+1].
+        states
+            float64 (E, state_size) to continue from, left as they are; None: fresh ones.
+        out
+            float64 (N, len(outputs)) to write into; None: a new array.
+        available_out
+            int64 (N,) to write each row's available time into: the maximum so far over the entity's inputs.
+        threads
+            How many to use; None: one for each processor. The result does not depend on it.
+
+        Returns
+        -------
+        tuple
+            Features (N, len(outputs)), and the states as they end (E, state_size).
+
+        Raises
+        ------
+        OutOfOrderError
+            If rows of an entity are not in order.
+        ContinuityError
+            If an entity's first row does not come after the state given for it.
+        ParameterError, InvalidDataError
+            As in :meth:`update`.
+        """
+        event_us, sequence, available_us, offsets = (
+            np.ascontiguousarray(array, dtype=np.int64) for array in (event_us, sequence, available_us, offsets)
+        )
+        rows = np.ascontiguousarray(rows, dtype=np.float64)
+        self._check_batch(event_us, sequence, available_us, rows, offsets)
+        entities = len(offsets) - 1
+        if states is None:
+            ends = np.tile(self.new_state(), (entities, 1))
+        else:
+            ends = np.array(states, dtype=np.float64, order="C")
+            _expect(ends, "states", (entities, self.state_size))
+        features = np.empty((len(rows), len(self.outputs))) if out is None else out
+        available = np.empty(len(rows), dtype=np.int64) if available_out is None else available_out
+        _expect(features, "out", (len(rows), len(self.outputs)))
+        _expect(available, "available_out", (len(rows),))
+
+        def run(part: tuple[int, int]) -> int:
+            return int(
+                self._module.batch(event_us, sequence, available_us, rows, offsets, *part, ends, features, available)
+            )
+
+        parts = _parts(offsets, threads or os.cpu_count() or 1)
+        if len(parts) == 1:
+            codes = [run(parts[0])]
+        else:
+            _ = self._module  # load before the threads race for it
+            with ThreadPoolExecutor(len(parts)) as pool:
+                codes = list(pool.map(run, parts))
+        for code in codes:
+            if code:
+                self._refuse_batch(code, event_us, sequence, rows, offsets)
+        return features, ends
+
+    @cached_property
+    def _update(self) -> Update:
+        update: Update = self._module.update
+        return update
+
+    @cached_property
+    def _module(self) -> ModuleType:
+        """The generated module, loaded from its private file; numba keeps its machine code beside it."""
+        folder = private_folder(cache_folder() / f"plan_{self.hash[:32]}")
+        file = folder / "program.py"
+        if not file.is_file():
+            _write(folder / "plan.json", json.dumps([r.definition() for r in self.requests], indent=1))
+            _write(file, self._program.source)
+        spec = importlib.util.spec_from_file_location(f"tapeline_plan_{self.hash[:32]}", file)
+        if spec is None or spec.loader is None:
+            raise ParameterError("the generated program cannot be imported", where=str(file))
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    def _update_reshaped(
+        self, state: Floats, event_us: int, sequence: int, available_us: int, row: Floats, out: Floats
+    ) -> int:
+        """The same for a row that needs copying, such as a read-only view; state and out must fit as they are."""
+        for name, array in (("state", state), ("out", out)):
+            if (
+                not isinstance(array, np.ndarray)
+                or array.dtype != np.float64
+                or array.ndim != 1
+                or not array.flags.c_contiguous
+                or not array.flags.writeable
+            ):
+                raise ParameterError(f"{name} must be a writable, contiguous, one-dimensional float64 array")
+        try:
+            copied = np.array(row, dtype=np.float64, order="C")
+            if copied.ndim != 1:
+                raise ParameterError("row must be one-dimensional", where=_shape(copied))
+            return self._update(state, int(event_us), int(sequence), int(available_us), copied, out)
+        except (TypeError, ValueError) as error:
+            raise ParameterError(f"a row must be numbers: {error}") from None
+
+    def _refuse_update(
+        self, code: int, state: Floats, event_us: int, sequence: int, row: Floats, out: Floats
+    ) -> NoReturn:
+        if code == _NOT_AFTER:
+            last = self.position(state)
+            raise ContinuityError(
+                "a row does not come after the state it is to continue",
+                where=f"row at {format_us(event_us)} #{sequence}, state at {format_us(last.event_us)} #{last.sequence}",
+                remedy="Send only rows that are newer than the state",
+            )
+        if code == _BAD_SPLIT:
+            raise InvalidDataError(
+                f"split_ratio {row[-1]} is not positive and finite", where=f"row at {format_us(event_us)}"
+            )
+        raise ParameterError(
+            f"sizes must be state {self.state_size}, row {len(self.inputs)}, out {len(self.outputs)}",
+            where=f"state {state.size}, row {np.size(row)}, out {out.size}",
+        )
+
+    def _refuse_batch(
+        self, code: int, event_us: Integers, sequence: Integers, rows: Floats, offsets: Integers
+    ) -> NoReturn:
+        reason, row = code % 8, code // 8
+        entity = int(np.searchsorted(offsets, row, side="right")) - 1
+        where = f"entity {entity}, row {row}, at {format_us(int(event_us[row]))} #{int(sequence[row])}"
+        if reason == _BAD_SPLIT:
+            raise InvalidDataError(f"split_ratio {rows[row, -1]} is not positive and finite", where=where)
+        if row == offsets[entity]:
+            raise ContinuityError(
+                "a row does not come after the state it is to continue",
+                where=where,
+                remedy="Pass only rows that are newer than the states",
+            )
+        raise OutOfOrderError(
+            "rows of an entity are not in order", where=where, remedy="Sort them by event time and sequence"
+        )
+
+    def _check_batch(
+        self, event_us: Integers, sequence: Integers, available_us: Integers, rows: Floats, offsets: Integers
+    ) -> None:
+        _expect(rows, "rows", (len(event_us), len(self.inputs)))
+        _expect(sequence, "sequence", event_us.shape)
+        _expect(available_us, "available_us", event_us.shape)
+        if (
+            offsets.ndim != 1
+            or len(offsets) < 1
+            or offsets[0] != 0
+            or offsets[-1] != len(rows)
+            or bool(np.any(np.diff(offsets) < 0))
+        ):
+            raise ParameterError("offsets must rise from 0 to the number of rows", where=f"{len(rows)} rows")
+
+
+def _parts(offsets: Integers, threads: int) -> list[tuple[int, int]]:
+    """Cut entities into at most ``threads`` runs of about equally many rows."""
+    entities = len(offsets) - 1
+    goals = offsets[-1] * np.arange(1, threads) // threads
+    cuts = [0, *np.searchsorted(offsets[:-1], goals).tolist(), entities]
+    return [(first, last) for first, last in itertools.pairwise(cuts) if first < last] or [(0, entities)]
+
+
+def _expect(array: NDArray[np.float64] | NDArray[np.int64], name: str, shape: tuple[int, ...]) -> None:
+    kind = np.int64 if name in {"sequence", "available_us", "available_out"} else np.float64
+    if array.shape != shape or array.dtype != kind or not array.flags.c_contiguous:
+        raise ParameterError(
+            f"{name} must be a C-contiguous {np.dtype(kind).name} array of shape {shape}", where=_shape(array)
+        )
+
+
+def _shape(array: NDArray[np.float64] | NDArray[np.int64]) -> str:
+    return f"given: {array.dtype} of shape {array.shape}"
+
+
+def _write(file: Path, text: str) -> None:
+    """Write a file whole: another process sees all of it or nothing."""
+    descriptor, temporary = tempfile.mkstemp(dir=file.parent)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+        stream.write(text)
+    Path(temporary).replace(file)

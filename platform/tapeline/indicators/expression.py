@@ -1,0 +1,123 @@
+"""Expressions: what an indicator computes, as a graph of primitives that a feature plan can merge with others."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from tapeline.kernels.primitive import Primitive, count_of, primitive_of
+
+INPUTS = ("open", "high", "low", "close", "volume", "session")
+"""Row columns that an indicator may take, in row order."""
+
+Constant = int | float
+
+
+@dataclass(frozen=True, eq=False)
+class Operation:
+    """One evaluation of a step on given operands; equal operations have equal keys.
+
+    Parameters
+    ----------
+    kind
+        ``input`` (a row column), ``guard`` (the first operand, NaN where any is), an arithmetic sign, or ``call``.
+    operands
+        The values it is computed from.
+    constants
+        Compile-time constants of the step; for ``input``, the column's name.
+    primitive
+        The step, if the kind is ``call``.
+    """
+
+    kind: str
+    operands: tuple[Expression, ...] = ()
+    constants: tuple[Constant | str, ...] = ()
+    primitive: Primitive | None = None
+
+    @cached_property
+    def key(self) -> str:
+        """Digest of the operation's structure: what common sub-expressions are recognised by."""
+        step = f"{self.primitive.module}.{self.primitive.name}" if self.primitive else ""
+        parts = [self.kind, step, *(repr(c) for c in self.constants), *(o.key for o in self.operands)]
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+    @cached_property
+    def warm_up(self) -> int:
+        """Valid rows needed up to and with the first that gives a value."""
+        needed = max((operand.operation.warm_up for operand in self.operands), default=1)
+        return needed + (count_of(self.primitive.delay, self.constants) if self.primitive else 0)
+
+
+@dataclass(frozen=True, eq=False)
+class Expression:
+    """One value of a row: a result of an operation. Arithmetic signs build new expressions."""
+
+    operation: Operation
+    index: int = 0
+
+    @cached_property
+    def key(self) -> str:
+        """Digest that is equal for equal computations."""
+        return f"{self.operation.key}:{self.index}"
+
+    def __add__(self, other: Expression | float) -> Expression:
+        return _arithmetic("+", self, other)
+
+    def __sub__(self, other: Expression | float) -> Expression:
+        return _arithmetic("-", self, other)
+
+    def __mul__(self, other: Expression | float) -> Expression:
+        return _arithmetic("*", self, other)
+
+    def __truediv__(self, other: float) -> Expression:
+        """Divide by a number; between expressions use :func:`tapeline.kernels.arithmetic.ratio`, which says what x/0 is."""
+        return _arithmetic("/", self, other)
+
+    def __radd__(self, other: float) -> Expression:
+        return _arithmetic("+", other, self)
+
+    def __rsub__(self, other: float) -> Expression:
+        return _arithmetic("-", other, self)
+
+    def __rmul__(self, other: float) -> Expression:
+        return _arithmetic("*", other, self)
+
+
+def _arithmetic(sign: str, left: Expression | float, right: Expression | float) -> Expression:
+    return Expression(Operation(sign, (_value(left), _value(right))))
+
+
+def _value(value: Expression | float) -> Expression:
+    return value if isinstance(value, Expression) else Expression(Operation("constant", (), (float(value),)))
+
+
+def column(name: str) -> Expression:
+    """A column of the row: adjusted for splits, NaN where it is missing or impossible."""
+    return Expression(Operation("input", (), (name,)))
+
+
+def guard(*values: Expression) -> tuple[Expression, ...]:
+    """The values, all NaN on a row where any of them is, so that whatever looks back on them stays aligned."""
+    if len(values) == 1:
+        return values
+    ordered = tuple(sorted(values, key=lambda value: value.key))
+    return tuple(
+        Expression(Operation("guard", (value, *(other for other in ordered if other.key != value.key))))
+        for value in values
+    )
+
+
+def outcomes(step: Any, *arguments: Expression | Constant) -> tuple[Expression, ...]:
+    """All results of a primitive on expressions (first) and constants (after them)."""
+    operands = tuple(a for a in arguments if isinstance(a, Expression))
+    constants = tuple(a for a in arguments if not isinstance(a, Expression))
+    found = primitive_of(step)
+    operation = Operation("call", operands, constants, found)
+    return tuple(Expression(operation, index) for index in range(found.outputs))
+
+
+def apply(step: Any, *arguments: Expression | Constant) -> Expression:
+    """The first result of a primitive; see :func:`outcomes`."""
+    return outcomes(step, *arguments)[0]

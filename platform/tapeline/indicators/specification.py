@@ -1,0 +1,183 @@
+"""What an indicator is, and the registry of all of them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal
+
+from tapeline.core.errors import ParameterError, UnknownNameError
+from tapeline.indicators.expression import INPUTS, Constant, Expression, column, guard
+
+Unit = Literal["price", "price squared", "shares", "money", "percent", "ratio", "logarithm", "rows", "flag"]
+Group = Literal["averages", "oscillators", "trend", "volatility", "volume", "statistics", "momentum", "composites"]
+
+SPLIT_EXPONENT: Mapping[str, int] = MappingProxyType({"price": -1, "price squared": -2, "shares": 1})
+"""Power of the cumulative split factor that turns a value per share of the first day into one per share of today."""
+
+PERIOD_MAX = 10_000
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter of an indicator: its default decides its type, its bounds are inclusive.
+
+    A ``quiet`` parameter appears in column names only where it differs from its default.
+    """
+
+    name: str
+    default: Constant
+    lowest: Constant
+    highest: Constant
+    quiet: bool = False
+
+    def check(self, value: Constant, indicator: str) -> Constant:
+        """The value in the parameter's type.
+
+        Raises
+        ------
+        ParameterError
+            If it has a wrong type or lies outside the bounds.
+        """
+        where = f"indicator {indicator}, parameter {self.name}"
+        whole = isinstance(self.default, int)
+        if isinstance(value, bool) or not isinstance(value, int | float) or (whole and value != int(value)):
+            raise ParameterError(
+                f"{value!r} is not a {'whole ' if whole else ''}number", where=where, remedy=f"Default: {self.default}"
+            )
+        if not self.lowest <= value <= self.highest:
+            raise ParameterError(
+                f"{value} is out of bounds", where=where, remedy=f"Give a value from {self.lowest} to {self.highest}"
+            )
+        return int(value) if whole else float(value)
+
+
+@dataclass(frozen=True)
+class Indicator:
+    """A specification: names, parameters and meaning of an indicator, and the function that builds its expressions.
+
+    Parameters
+    ----------
+    name
+        TA-Lib's name where it has the indicator.
+    group
+        The catalogue's group.
+    inputs
+        Row columns it takes. A row where one of them is missing or impossible (NaN, infinite, price ≤ 0, volume < 0)
+        gives NaN and otherwise counts as absent.
+    parameters
+        In the order of the column name.
+    outputs
+        Output name → unit, in TA-Lib's order.
+    source
+        Where the formula is from.
+    oracle
+        What the tests compare with: ``TA-Lib`` or ``formula``.
+    summary
+        One line.
+    build
+        Expressions of the outputs from the guarded inputs and the parameters.
+    """
+
+    name: str
+    group: Group
+    inputs: tuple[str, ...]
+    parameters: tuple[Parameter, ...]
+    outputs: Mapping[str, Unit]
+    source: str
+    oracle: Literal["TA-Lib", "formula"]
+    summary: str
+    build: Callable[..., Expression | tuple[Expression, ...]] = field(repr=False)
+
+    def complete(self, given: Mapping[str, Constant]) -> dict[str, Constant]:
+        """All parameters: the given ones, checked, and the others' defaults.
+
+        Raises
+        ------
+        UnknownNameError, ParameterError
+            If a parameter does not exist or has an impossible value.
+        """
+        known = {parameter.name: parameter for parameter in self.parameters}
+        for name in given:
+            if name not in known:
+                raise UnknownNameError("parameter", name, known, where=f"indicator {self.name}")
+        return {name: p.check(given.get(name, p.default), self.name) for name, p in known.items()}
+
+    def columns(self, given: Mapping[str, Constant]) -> tuple[str, ...]:
+        """Output column names: output name and the parameters' values, such as ``bbands_upper_20_2_2``."""
+        complete = self.complete(given)
+        shown = [complete[p.name] for p in self.parameters if not p.quiet or complete[p.name] != p.default]
+        suffix = "".join(f"_{_spell(value)}" for value in shown)
+        return tuple(f"{output}{suffix}" for output in self.outputs)
+
+    def expressions(self, given: Mapping[str, Constant]) -> tuple[Expression, ...]:
+        """The outputs' expressions.
+
+        Raises
+        ------
+        UnknownNameError, ParameterError
+            If a parameter does not exist or has an impossible value.
+        """
+        built = self.build(*guard(*(column(name) for name in self.inputs)), **self.complete(given))
+        return built if isinstance(built, tuple) else (built,)
+
+
+def _spell(value: Constant) -> str:
+    return f"{value:g}".replace("-", "m").replace("+", "").replace(".", "p")
+
+
+_REGISTRY: dict[str, Indicator] = {}
+
+
+def indicator(
+    name: str,
+    *,
+    group: Group,
+    outputs: Mapping[str, Unit],
+    source: str,
+    oracle: Literal["TA-Lib", "formula"] = "TA-Lib",
+    bounds: Mapping[str, tuple[Constant, Constant]] | None = None,
+    quiet: tuple[str, ...] = (),
+) -> Callable[[Callable[..., Expression | tuple[Expression, ...]]], Indicator]:
+    """Register a function as an indicator.
+
+    Its arguments without a default are row columns, those with one are parameters; a whole-number parameter without
+    bounds is a period of 2 to 10,000 rows. The docstring's first line is the summary.
+    """
+
+    def register(build: Callable[..., Expression | tuple[Expression, ...]]) -> Indicator:
+        arguments = inspect.signature(build).parameters.values()
+        inputs = tuple(a.name for a in arguments if a.default is inspect.Parameter.empty)
+        parameters = tuple(
+            Parameter(a.name, a.default, *(bounds or {}).get(a.name, (2, PERIOD_MAX)), quiet=a.name in quiet)
+            for a in arguments
+            if a.default is not inspect.Parameter.empty
+        )
+        if name in _REGISTRY or not set(inputs) <= set(INPUTS) or not build.__doc__:
+            raise ValueError(f"indicator {name}: registered twice, takes an unknown column, or has no docstring")
+        _REGISTRY[name] = Indicator(
+            name, group, inputs, parameters, dict(outputs), source, oracle, build.__doc__.splitlines()[0], build
+        )
+        return _REGISTRY[name]
+
+    return register
+
+
+def indicator_named(name: str) -> Indicator:
+    """The indicator of a name.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is none; the message names the nearest.
+    """
+    if name not in _REGISTRY:
+        raise UnknownNameError("indicator", name, _REGISTRY)
+    return _REGISTRY[name]
+
+
+def all_indicators() -> tuple[Indicator, ...]:
+    """Every registered indicator, in order of registration."""
+    return tuple(_REGISTRY.values())

@@ -1,0 +1,65 @@
+"""Steps without state."""
+
+from __future__ import annotations
+
+import math
+
+from tapeline.kernels.primitive import primitive
+
+
+@primitive()
+def ratio(numerator: float, denominator: float, otherwise: float) -> float:
+    """Quotient, or ``otherwise`` where the denominator is 0."""
+    if numerator != numerator or denominator != denominator:
+        return math.nan
+    return numerator / denominator if denominator != 0.0 else otherwise
+
+
+@primitive()
+def logarithm(x: float) -> float:
+    """Natural logarithm; NaN for what is not positive."""
+    return math.log(x) if x > 0.0 else math.nan
+
+
+@primitive()
+def square_root(x: float) -> float:
+    """Square root; NaN below 0."""
+    return math.sqrt(x) if x >= 0.0 else math.nan
+
+
+@primitive()
+def absolute(x: float) -> float:
+    """Absolute value."""
+    return abs(x)
+
+
+@primitive()
+def sign(x: float) -> float:
+    """−1, 0 or 1."""
+    if x != x:
+        return math.nan
+    return 1.0 if x > 0.0 else (-1.0 if x < 0.0 else 0.0)
+
+
+@primitive()
+def larger(a: float, b: float) -> float:
+    """The larger of two."""
+    if a != a or b != b:
+        return math.nan
+    return max(b, a)
+
+
+@primitive()
+def smaller(a: float, b: float) -> float:
+    """The smaller of two."""
+    if a != a or b != b:
+        return math.nan
+    return min(b, a)
+
+
+@primitive()
+def both(a: float, b: float) -> float:
+    """1 where both are positive, else 0."""
+    if a != a or b != b:
+        return math.nan
+    return 1.0 if a > 0.0 and b > 0.0 else 0.0

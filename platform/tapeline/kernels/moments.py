@@ -1,0 +1,155 @@
+"""Means, variances, co-moments and regressions over the last n values."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tapeline.kernels.primitive import primitive
+from tapeline.kernels.rolling import past
+
+State = NDArray[np.float64]
+
+# A window's central moments are updated in O(1) and summed again, exactly, once the rounding that the updates may have
+# left exceeds about 2·RESUM_AT·epsilon of the moment itself (4e-14): every few thousand rows on prices, at once when an
+# outlier leaves the window or the window has become constant. tests/kernels/test_moments.py fails without it.
+RESUM_AT = 200.0
+
+
+@primitive(outputs=2, slots=4, history=lambda n: n, delay=lambda n: n - 1)
+def moments(state: State, at: int, ring: int, capacity: int, newest: int, x: float, n: int) -> tuple[float, float]:
+    """Mean and sum of squared deviations of the last n values; the latter is exactly 0 on a constant window.
+
+    Slots: anchor, mean − anchor, sum of squared deviations, rounding budget used.
+    """
+    if newest < 0 or state[ring + 1] < n:
+        return math.nan, math.nan
+    if state[ring + 1] > n:
+        anchor, mean, squares, used = state[at], state[at + 1], state[at + 2], state[at + 3]
+        old = past(state, ring, capacity, newest, n)
+        entering = (x - anchor) - mean
+        leaving = (old - anchor) - mean
+        shift = (x - old) / n
+        change = (x - old) * (entering + leaving - shift)
+        squares += change
+        used += entering * entering + leaving * leaving
+        mean += shift
+        exact = used <= RESUM_AT * squares
+    else:
+        anchor, mean, squares, used, exact = 0.0, 0.0, 0.0, 0.0, False
+    if not exact:
+        anchor, used = x, 0.0
+        total = 0.0
+        for k in range(n):
+            total += past(state, ring, capacity, newest, k) - x
+        mean = total / n
+        squares = 0.0
+        for k in range(n):
+            deviation = (past(state, ring, capacity, newest, k) - x) - mean
+            squares += deviation * deviation
+    state[at], state[at + 1], state[at + 2], state[at + 3] = anchor, mean, squares, used
+    return anchor + mean, squares
+
+
+@primitive(slots=9, history=lambda n: n, delay=lambda n: n - 1)
+def correlation(
+    state: State,
+    at: int,
+    ring_x: int,
+    capacity_x: int,
+    newest_x: int,
+    ring_y: int,
+    capacity_y: int,
+    newest_y: int,
+    x: float,
+    y: float,
+    n: int,
+) -> float:
+    """Pearson's correlation of the last n pairs; 0 where either side is constant, as TA-Lib has it.
+
+    Both series must be NaN on the same rows. Slots: two anchors, two means, two sums of squares, sum of products,
+    rounding budget used.
+    """
+    if newest_x < 0 or newest_y < 0 or state[ring_x + 1] < n:
+        return math.nan
+    exact = False
+    if state[ring_x + 1] > n:
+        old_x = past(state, ring_x, capacity_x, newest_x, n)
+        old_y = past(state, ring_y, capacity_y, newest_y, n)
+        in_x = (x - state[at]) - state[at + 1]
+        out_x = (old_x - state[at]) - state[at + 1]
+        in_y = (y - state[at + 2]) - state[at + 3]
+        out_y = (old_y - state[at + 2]) - state[at + 3]
+        step_x = (x - old_x) / n
+        step_y = (y - old_y) / n
+        state[at + 4] += (x - old_x) * (in_x + out_x - step_x)
+        state[at + 5] += (y - old_y) * (in_y + out_y - step_y)
+        state[at + 6] += in_x * in_y - out_x * out_y - (x - old_x) * step_y
+        state[at + 1] += step_x
+        state[at + 3] += step_y
+        state[at + 7] += in_x * in_x + out_x * out_x
+        state[at + 8] += in_y * in_y + out_y * out_y
+        exact = state[at + 7] <= RESUM_AT * state[at + 4] and state[at + 8] <= RESUM_AT * state[at + 5]
+    if not exact:
+        total_x = 0.0
+        total_y = 0.0
+        for k in range(n):
+            total_x += past(state, ring_x, capacity_x, newest_x, k) - x
+            total_y += past(state, ring_y, capacity_y, newest_y, k) - y
+        mean_x = total_x / n
+        mean_y = total_y / n
+        squares_x = 0.0
+        squares_y = 0.0
+        products = 0.0
+        for k in range(n):
+            dx = (past(state, ring_x, capacity_x, newest_x, k) - x) - mean_x
+            dy = (past(state, ring_y, capacity_y, newest_y, k) - y) - mean_y
+            squares_x += dx * dx
+            squares_y += dy * dy
+            products += dx * dy
+        state[at], state[at + 1] = x, mean_x
+        state[at + 2], state[at + 3] = y, mean_y
+        state[at + 4], state[at + 5], state[at + 6] = squares_x, squares_y, products
+        state[at + 7], state[at + 8] = 0.0, 0.0
+    scale = math.sqrt(state[at + 4]) * math.sqrt(state[at + 5])
+    if scale == 0.0:
+        return 0.0
+    return min(1.0, max(-1.0, state[at + 6] / scale))
+
+
+@primitive(outputs=2, history=lambda n: n - 1, delay=lambda n: n - 1)
+def mean_and_deviation(
+    state: State, at: int, ring: int, capacity: int, newest: int, x: float, n: int
+) -> tuple[float, float]:
+    """Mean and mean absolute deviation of the last n values, summed about the newest one (exact when constant)."""
+    if newest < 0 or state[ring + 1] < n:
+        return math.nan, math.nan
+    total = 0.0
+    for k in range(n):
+        total += past(state, ring, capacity, newest, k) - x
+    offset = total / n
+    deviation = 0.0
+    for k in range(n):
+        deviation += abs((past(state, ring, capacity, newest, k) - x) - offset)
+    return x + offset, deviation / n
+
+
+@primitive(outputs=2, history=lambda n: n - 1, delay=lambda n: n - 1)
+def line(state: State, at: int, ring: int, capacity: int, newest: int, x: float, n: int) -> tuple[float, float]:
+    """Least-squares line through the last n values: its value at the newest row and its slope per row.
+
+    Deviations are taken from the newest value and abscissae from their centre, so that nothing cancels at high prices.
+    """
+    if newest < 0 or state[ring + 1] < n:
+        return math.nan, math.nan
+    centre = 0.5 * (n - 1)
+    total = 0.0
+    product = 0.0
+    for k in range(n):
+        value = past(state, ring, capacity, newest, k) - x
+        total += value
+        product += (centre - k) * value
+    slope = product / (n * (n * n - 1.0) / 12.0)
+    return x + (total / n + slope * centre), slope

@@ -1,0 +1,130 @@
+"""Recursions: exponential averages, Wilder's sums, cumulative sums, Kaufman's average."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tapeline.kernels.compensated import add
+from tapeline.kernels.primitive import primitive
+from tapeline.kernels.rolling import past
+
+State = NDArray[np.float64]
+
+
+@primitive(slots=3, delay=lambda n, skip: skip + n - 1)
+def exponential_mean(state: State, at: int, x: float, n: int, skip: int) -> float:
+    """Exponential mean with factor 2/(n+1), seeded with the plain mean of values skip+1 … skip+n, as TA-Lib does.
+
+    ``skip`` lets two means of different length start on the same row. Slots: count, value or sum, its low part.
+    """
+    if x != x:
+        return math.nan
+    count = state[at] + 1.0
+    state[at] = count
+    if count > skip + n:
+        previous = state[at + 1]
+        value = previous + (2.0 / (n + 1.0)) * (x - previous)
+        state[at + 1] = value
+        return value
+    if count <= skip:
+        return math.nan
+    state[at + 1], state[at + 2] = add(state[at + 1], state[at + 2], x)
+    if count < skip + n:
+        return math.nan
+    state[at + 1] /= n
+    return state[at + 1]
+
+
+@primitive(slots=2)
+def exponential_mean_from_first(state: State, at: int, x: float, n: int) -> float:
+    """Exponential mean with factor 2/(n+1), seeded with the first value. Slots: started, value."""
+    if x != x:
+        return math.nan
+    if state[at] == 0.0:
+        state[at] = 1.0
+        state[at + 1] = x
+        return x
+    state[at + 1] += (2.0 / (n + 1.0)) * (x - state[at + 1])
+    return state[at + 1]
+
+
+@primitive(slots=3, delay=lambda n: n - 1)
+def wilder_mean(state: State, at: int, x: float, n: int) -> float:
+    """Wilder's mean: factor 1/n, seeded with the plain mean of the first n values (Wilder 1978)."""
+    if x != x:
+        return math.nan
+    count = state[at] + 1.0
+    state[at] = count
+    if count > n:
+        state[at + 1] = (state[at + 1] * (n - 1.0) + x) / n
+        return state[at + 1]
+    state[at + 1], state[at + 2] = add(state[at + 1], state[at + 2], x)
+    if count < n:
+        return math.nan
+    state[at + 1] /= n
+    return state[at + 1]
+
+
+@primitive(slots=2, delay=lambda n: n - 1)
+def wilder_sum(state: State, at: int, x: float, n: int) -> float:
+    """Wilder's decaying sum, TA-Lib's seed: the plain sum of n−1 values, then ``sum − sum/n + x`` from the nth on."""
+    if x != x:
+        return math.nan
+    count = state[at] + 1.0
+    state[at] = count
+    if count < n:
+        state[at + 1] += x
+        return math.nan
+    state[at + 1] = state[at + 1] - state[at + 1] / n + x
+    return state[at + 1]
+
+
+@primitive(slots=2)
+def cumulative_sum(state: State, at: int, x: float) -> float:
+    """Sum of all values so far, compensated."""
+    if x != x:
+        return math.nan
+    state[at], state[at + 1] = add(state[at], state[at + 1], x)
+    return state[at]
+
+
+@primitive(slots=2)
+def hold(state: State, at: int, x: float, valid: float) -> float:
+    """The value where ``valid`` is positive, else the last one that was (0 before the first)."""
+    if x != x or valid != valid:
+        return math.nan
+    if valid > 0.0:
+        state[at] = x
+    return state[at]
+
+
+@primitive(slots=4, history=lambda n: n, delay=lambda n: n)
+def adaptive_mean(state: State, at: int, ring: int, capacity: int, newest: int, x: float, n: int) -> float:
+    """Kaufman's adaptive moving average (Kaufman 1995), constants 2 and 30, seeded with the value before the first.
+
+    Slots: value, path length, its low part, the value before the oldest.
+    """
+    if newest < 0:
+        return math.nan
+    count = state[ring + 1]
+    if count < 2.0:
+        return math.nan
+    previous = past(state, ring, capacity, newest, 1)
+    high, low = add(state[at + 1], state[at + 2], abs(x - previous))
+    if count > n + 1:
+        # The ring holds n past values: the step that leaves the window began one row earlier, at the value kept here.
+        high, low = add(high, low, -abs(past(state, ring, capacity, newest, n) - state[at + 3]))
+    state[at + 1], state[at + 2] = high, low
+    if count <= n:
+        return math.nan
+    oldest = past(state, ring, capacity, newest, n)
+    state[at + 3] = oldest
+    change = abs(x - oldest)
+    efficiency = 1.0 if high <= change or high == 0.0 else change / high
+    smoothing = efficiency * (2.0 / 3.0 - 2.0 / 31.0) + 2.0 / 31.0
+    mean = previous if count == n + 1 else state[at]
+    state[at] = mean + smoothing * smoothing * (x - mean)
+    return state[at]
