@@ -1,0 +1,19 @@
+"""From trained models to ONNX: the whole graph with preprocessing and calibration inside, behind a parity gate."""
+
+from __future__ import annotations
+
+from tapeline.export.graph import Knots, Linear, build_graph
+from tapeline.export.parity import ParityReport, check_parity, parity_rows
+from tapeline.export.trees import TreeArrays, float32_below, tree_arrays
+
+__all__ = [
+    "Knots",
+    "Linear",
+    "ParityReport",
+    "TreeArrays",
+    "build_graph",
+    "check_parity",
+    "float32_below",
+    "parity_rows",
+    "tree_arrays",
+]
