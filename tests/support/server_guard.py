@@ -48,13 +48,15 @@ def start(folder: Path, order: dict[str, Any]) -> None:
         settings = tuple((name, value) for name, value in wanted.get("settings", ()))
         start_postgres(
             place,
-            ServerOptions(
-                durable=False, die_with_parent=True, postgres_programs=programs, postgres_settings=settings
-            ),
+            ServerOptions(durable=False, die_with_parent=True, postgres_programs=programs, postgres_settings=settings),
         )
     if "command" in order:
         server = subprocess.Popen(
-            order["command"], cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, preexec_fn=options.before_start
+            order["command"],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            preexec_fn=options.before_start,
         )
         assert server.stdout is not None
         if server.stdout.readline().strip() != b"ready":

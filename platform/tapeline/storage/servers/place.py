@@ -13,6 +13,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from tapeline.core.errors import ConfigurationError
 from tapeline.storage.servers.account import Account, caller, postgres_account
@@ -154,7 +155,7 @@ class Place:
     @property
     def postgres_url(self) -> str:
         """Address of the database: a socket that only its account and the caller reach, and no password."""
-        return f"postgresql://{DATABASE}@/{DATABASE}?host={self.postgres_run}"
+        return f"postgresql://{DATABASE}@/{DATABASE}?host={quote(str(self.postgres_run))}"
 
     @property
     def valkey_socket(self) -> Path:
@@ -164,7 +165,7 @@ class Place:
     @property
     def redis_url(self) -> str:
         """Address of Valkey."""
-        return f"unix://{self.valkey_socket}?db=0"
+        return f"unix://{quote(str(self.valkey_socket))}?db=0"
 
 
 def _is_long(socket: Path) -> bool:
