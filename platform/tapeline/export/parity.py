@@ -54,7 +54,9 @@ def parity_rows(
         values = np.select([step < 0, step > 0], [below, above], exact[nodes])
         np.put_along_axis(edges, which[nodes], values.astype(np.float32), axis=1)
     strange = mixed.copy()
-    odd = np.array([np.nan, np.nan, np.nan, 0.0, -0.0, np.inf, -np.inf, 1e-45, 3.4e38, -3.4e38], dtype=np.float32)
+    odd = np.array(
+        [np.nan, np.nan, np.nan, 0.0, -0.0, np.inf, -np.inf, 1e-45, -1e-35, 1e-35, 3.4e38, -3.4e38], dtype=np.float32
+    )
     hit = random.random(strange.shape) < 0.3
     strange[hit] = random.choice(odd, size=int(hit.sum()))
     strange[0] = np.nan

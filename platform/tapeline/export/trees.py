@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 # A split "missing or not" has an infinite threshold in the booster, which its dump writes as this number.
 _DUMPED_INFINITY = 1e300
+# LightGBM reads inputs up to this size as 0.0.
+_ZERO = float(np.float32(1e-35))
 
 
 def float32_below(values: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -112,8 +114,19 @@ def _add_node(node: dict[str, Any], arrays: TreeArrays, where: str) -> int:
     else:
         raise ParameterError("the model treats zero as missing", where=where, remedy="Train without zero_as_missing")
     arrays.feature.append(int(node["split_feature"]))
-    arrays.threshold.append(np.inf if threshold >= _DUMPED_INFINITY else threshold)
+    arrays.threshold.append(_effective(threshold))
     arrays.missing_goes_left.append(int(goes_left))
     for column in (arrays.left, arrays.left_is_leaf, arrays.right, arrays.right_is_leaf):
         column.append(0)
     return len(arrays.feature) - 1
+
+
+def _effective(threshold: float) -> float:
+    """The threshold that compares raw inputs as LightGBM compares them after setting tiny ones to zero."""
+    if threshold >= _DUMPED_INFINITY:
+        return np.inf
+    if -_ZERO <= threshold < 0.0:
+        return float(np.nextafter(np.float32(-_ZERO), np.float32(-1.0)))
+    if 0.0 <= threshold < _ZERO:
+        return _ZERO
+    return threshold
