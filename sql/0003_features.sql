@@ -13,7 +13,8 @@ CREATE TABLE tapeline.feature_view_versions (
     PRIMARY KEY (view, version)
 );
 
--- Kernel state after the row at (event_timestamp, sequence). Only ever added: a correction adds newer ones.
+-- Kernel state after the row at (event_timestamp, sequence), as known at available_timestamp. Never changed: a correction
+-- adds newer ones. They can be computed again from raw rows, so old ones are thinned out.
 CREATE TABLE tapeline.state_snapshots (
     view                text NOT NULL,
     version             integer NOT NULL,
@@ -21,11 +22,26 @@ CREATE TABLE tapeline.state_snapshots (
     event_timestamp     timestamptz NOT NULL,
     sequence            bigint NOT NULL,
     available_timestamp timestamptz NOT NULL,
+    recorded_timestamp  timestamptz NOT NULL,
     created_timestamp   timestamptz NOT NULL DEFAULT now(),
     plan_hash           text NOT NULL,
     rows_seen           bigint NOT NULL,
     state               bytea NOT NULL,
     PRIMARY KEY (view, version, entity, event_timestamp, sequence, created_timestamp),
+    FOREIGN KEY (view, version) REFERENCES tapeline.feature_view_versions (view, version)
+);
+
+COMMENT ON COLUMN tapeline.state_snapshots.recorded_timestamp IS
+    'a raw row created later that was available by then makes the snapshot useless if it lies before its position';
+
+-- How far a back-fill has come: rows created and available by these moments have been computed.
+CREATE TABLE tapeline.backfill_progress (
+    view                text NOT NULL,
+    version             integer NOT NULL,
+    entity              text NOT NULL,
+    recorded_timestamp  timestamptz NOT NULL,
+    available_timestamp timestamptz NOT NULL,
+    PRIMARY KEY (view, version, entity),
     FOREIGN KEY (view, version) REFERENCES tapeline.feature_view_versions (view, version)
 );
 
