@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tapeline.features.state import HEADER_SIZE
-from tapeline.indicators.expression import INPUTS, Expression, Operation
+from tapeline.indicators.expression import INPUTS, Constant, Expression, Operation
 from tapeline.indicators.specification import SPLIT_EXPONENT
 from tapeline.kernels.primitive import Primitive, count_of
 from tapeline.kernels.rolling import RING_HEADER
@@ -121,6 +121,11 @@ def _ring_capacities(order: Sequence[Operation]) -> dict[str, int]:
     return rings
 
 
+def _literal(constant: Constant | str) -> str:
+    """A constant as source text that evaluates to the very same number."""
+    return "math.nan" if constant != constant else repr(constant)  # noqa: PLR0124
+
+
 def _scaled(name: str, exponent: int) -> str:
     """A value times a power of the split factor."""
     return name + " * factor" * exponent + " / factor" * -exponent
@@ -150,7 +155,7 @@ class _Writer:
     def write(self, operation: Operation) -> None:
         number = len(self.names)
         if operation.kind == "constant":
-            self.names[Expression(operation).key] = repr(operation.constants[0])
+            self.names[Expression(operation).key] = _literal(operation.constants[0])
             return
         count = operation.primitive.outputs if operation.primitive else 1
         targets = [f"v{number}" if count == 1 else f"v{number}_{index}" for index in range(count)]
@@ -192,5 +197,5 @@ class _Writer:
             arguments += ["state", str(self.take(slots))]
         if primitive.history is not None:
             arguments += [self.ring_names[operand.key] for operand in operation.operands]
-        arguments += [*operands, *(repr(constant) for constant in operation.constants)]
+        arguments += [*operands, *(_literal(constant) for constant in operation.constants)]
         return f"{primitive.name}({', '.join(arguments)})"

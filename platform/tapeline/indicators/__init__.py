@@ -6,7 +6,16 @@ one, write such a function in the module of its group; tests, command line and p
 
 from __future__ import annotations
 
-from tapeline.indicators import averages, oscillators
+from tapeline.indicators import (
+    averages,
+    composites,
+    momentum,
+    oscillators,
+    statistics,
+    trend,
+    volatility,
+    volume,
+)
 from tapeline.indicators.expression import INPUTS, Expression
 from tapeline.indicators.specification import (
     SPLIT_EXPONENT,
@@ -24,6 +33,12 @@ __all__ = [
     "Parameter",
     "all_indicators",
     "averages",
+    "composites",
     "indicator_named",
+    "momentum",
     "oscillators",
+    "statistics",
+    "trend",
+    "volatility",
+    "volume",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,6 +14,9 @@ INPUTS = ("open", "high", "low", "close", "volume", "session")
 """Row columns that an indicator may take, in row order."""
 
 Constant = int | float
+
+UNDEFINED = math.nan
+"""What a quotient by zero becomes where no convention gives it a value."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -58,8 +58,8 @@ def smaller(a: float, b: float) -> float:
 
 
 @primitive()
-def both(a: float, b: float) -> float:
-    """1 where both are positive, else 0."""
-    if a != a or b != b:
+def positive(x: float) -> float:
+    """1 where the value is positive, else 0."""
+    if x != x:
         return math.nan
-    return 1.0 if a > 0.0 and b > 0.0 else 0.0
+    return 1.0 if x > 0.0 else 0.0

@@ -38,17 +38,21 @@ def exponential_mean(state: State, at: int, x: float, n: int, skip: int) -> floa
     return state[at + 1]
 
 
-@primitive(slots=2)
-def exponential_mean_from_first(state: State, at: int, x: float, n: int) -> float:
-    """Exponential mean with factor 2/(n+1), seeded with the first value. Slots: started, value."""
+@primitive(slots=2, delay=lambda _n, wait: wait)
+def exponential_mean_from_first(state: State, at: int, x: float, n: int, wait: int) -> float:
+    """Exponential mean with factor 2/(n+1), seeded with the first value and withheld for ``wait`` rows.
+
+    Slots: count, value.
+    """
     if x != x:
         return math.nan
-    if state[at] == 0.0:
-        state[at] = 1.0
+    count = state[at]
+    state[at] = count + 1.0
+    if count == 0.0:
         state[at + 1] = x
-        return x
-    state[at + 1] += (2.0 / (n + 1.0)) * (x - state[at + 1])
-    return state[at + 1]
+    else:
+        state[at + 1] += (2.0 / (n + 1.0)) * (x - state[at + 1])
+    return state[at + 1] if count >= wait else math.nan
 
 
 @primitive(slots=3, delay=lambda n: n - 1)
@@ -91,13 +95,13 @@ def cumulative_sum(state: State, at: int, x: float) -> float:
     return state[at]
 
 
-@primitive(slots=2)
-def hold(state: State, at: int, x: float, valid: float) -> float:
-    """The value where ``valid`` is positive, else the last one that was (0 before the first)."""
-    if x != x or valid != valid:
+@primitive(slots=1)
+def last_quotient(state: State, at: int, numerator: float, denominator: float) -> float:
+    """Quotient, or the last one that existed where the denominator is 0 (before the first: 0). Slot: the last one."""
+    if numerator != numerator or denominator != denominator:
         return math.nan
-    if valid > 0.0:
-        state[at] = x
+    if denominator != 0.0:
+        state[at] = numerator / denominator
     return state[at]
 
 
