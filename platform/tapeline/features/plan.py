@@ -7,6 +7,7 @@ import importlib.util
 import itertools
 import json
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -272,6 +273,7 @@ class FeaturePlan:
         if spec is None or spec.loader is None:
             raise ParameterError("the generated program cannot be imported", where=str(file))
         module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module  # numba looks a cached function's module up by name
         spec.loader.exec_module(module)
         return module
 
