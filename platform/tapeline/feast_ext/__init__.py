@@ -1,0 +1,32 @@
+"""Feast plug-ins, named by class path in any ``feature_store.yaml``; nothing else of Tapeline imports Feast.
+
+``TimescaleOfflineStore`` with its source ``TimescaleSource`` and ``SavedDatasetTimescaleStorage``, and
+``PackedRedisOnlineStore``.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tapeline.feast_ext.online_store import PackedRedisOnlineStore as PackedRedisOnlineStore
+    from tapeline.feast_ext.online_store import PackedRedisOnlineStoreConfig as PackedRedisOnlineStoreConfig
+
+_HOMES = {
+    "PackedRedisOnlineStore": "online_store",
+    "PackedRedisOnlineStoreConfig": "online_store",
+    "SavedDatasetTimescaleStorage": "source",
+    "TimescaleOfflineStore": "offline_store",
+    "TimescaleOfflineStoreConfig": "offline_store",
+    "TimescaleSource": "source",
+}
+
+__all__ = sorted(_HOMES)  # noqa: PLE0605
+
+
+def __getattr__(name: str) -> Any:
+    """Import a plug-in when it is first named, so that one store does not load the other's libraries."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

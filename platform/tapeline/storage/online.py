@@ -16,6 +16,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 from redis import Redis
+from redis.asyncio import Redis as AsyncRedis
 from redis.exceptions import NoScriptError, RedisError
 
 from tapeline.core.errors import IntegrityError, ParameterError, UnavailableError
@@ -275,12 +276,39 @@ def count_written(replies: Sequence[Any]) -> int:
     return sum(int(reply) for reply in replies)
 
 
-def delete_view(redis: Redis, project: str, view: str, version: int) -> int:
-    """Delete every value of a view version, found by ``SCAN`` over its own prefix; returns how many."""
+async def write_many_async(redis: AsyncRedis, items: Sequence[tuple[bytes, bytes]]) -> int:
+    """``write_many`` on an event loop."""
+    written = 0
+    try:
+        for calls in _pipelines(items):
+            replies = await _fill(redis.pipeline(transaction=False), calls).execute(raise_on_error=False)
+            if any(isinstance(reply, NoScriptError) for reply in replies):
+                await redis.script_load(COMPARE_AND_SET)
+                replies = await _fill(redis.pipeline(transaction=False), calls).execute(raise_on_error=False)
+            written += count_written(replies)
+    except RedisError as error:
+        raise unavailable(error) from error
+    return written
+
+
+def delete_view(redis: Redis, project: str, view: str, version: int | None = None) -> int:
+    """Delete every value of a view (of one version, or of all), found by its own prefix; returns how many."""
+    prefix = view_prefix(project, view, version or 0)
+    if version is None:
+        prefix = prefix[: prefix.rindex(b"@") + 1]
+    return _delete(redis, prefix)
+
+
+def delete_layouts(redis: Redis, project: str) -> int:
+    """Delete the published layouts of a project; returns how many."""
+    return _delete(redis, layout_key(project, b""))
+
+
+def _delete(redis: Redis, prefix: bytes) -> int:
     deleted = 0
     batch: list[bytes] = []
     try:
-        for key in redis.scan_iter(match=glob(view_prefix(project, view, version)), count=SCAN_COUNT):
+        for key in redis.scan_iter(match=glob(prefix), count=SCAN_COUNT):
             batch.append(key)
             if len(batch) == SCAN_COUNT:
                 deleted += int(redis.unlink(*batch))
@@ -294,11 +322,22 @@ def delete_view(redis: Redis, project: str, view: str, version: int) -> int:
 
 def publish_layout(redis: Redis, project: str, layout: Layout) -> None:
     """Keep a layout's columns beside its values, so that they can be read after the view has changed."""
-    content = canonical_json({"columns": [list(column) for column in layout.columns]})
     try:
-        redis.set(layout_key(project, layout.id), content, nx=True)
+        redis.set(layout_key(project, layout.id), _layout_content(layout), nx=True)
     except RedisError as error:
         raise unavailable(error) from error
+
+
+async def publish_layout_async(redis: AsyncRedis, project: str, layout: Layout) -> None:
+    """``publish_layout`` on an event loop."""
+    try:
+        await redis.set(layout_key(project, layout.id), _layout_content(layout), nx=True)
+    except RedisError as error:
+        raise unavailable(error) from error
+
+
+def _layout_content(layout: Layout) -> bytes:
+    return canonical_json({"columns": [list(column) for column in layout.columns]})
 
 
 def find_layout(redis: Redis, project: str, view: str, version: int, layout_id: bytes) -> Layout:
@@ -350,7 +389,11 @@ def _pipelines(items: Sequence[tuple[bytes, bytes]]) -> Iterator[list[tuple[int,
 
 
 def _send(redis: Redis, calls: Sequence[tuple[int, list[bytes]]]) -> list[Any]:
-    pipeline = redis.pipeline(transaction=False)
+    replies: list[Any] = _fill(redis.pipeline(transaction=False), calls).execute(raise_on_error=False)
+    return replies
+
+
+def _fill(pipeline: Any, calls: Sequence[tuple[int, list[bytes]]]) -> Any:
     for count, arguments in calls:
-        pipeline.evalsha(COMPARE_AND_SET_SHA, count, *cast("list[str]", arguments))
-    return pipeline.execute(raise_on_error=False)
+        pipeline.evalsha(COMPARE_AND_SET_SHA, count, *arguments)
+    return pipeline

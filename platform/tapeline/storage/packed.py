@@ -326,6 +326,30 @@ def decode_many(layout: Layout, values: Sequence[bytes | None]) -> PackedRows:
     return PackedRows(layout, found, all_times, all_nulls, all_slots, tails)
 
 
+def translate(value: bytes, old: Layout, new: Layout) -> bytes:
+    """A value of one layout as a value of another: columns with the same name and kind are kept, the rest is null.
+
+    Raises
+    ------
+    IntegrityError
+        If the value is not of the old layout or is damaged.
+    """
+    rows = decode_many(old, [value])
+    slots = np.zeros((1, len(new.slots)))
+    nulls = np.ones((1, len(new.columns)), dtype=np.bool_)
+    tails = [b""] * len(new.tails)
+    for position, column in enumerate(new.columns):
+        before = old.index.get(column.name)
+        if before is None or old.columns[before].kind != column.kind or rows.nulls[0, before]:
+            continue
+        nulls[0, position] = False
+        if position in new.slots:
+            slots[0, new.slots.index(position)] = rows.slots[0, old.slots.index(before)]
+        else:
+            tails[new.tails.index(position)] = rows.tails[0][old.tails.index(before)]
+    return encode_many(new, rows.times, slots, nulls=nulls, tails=[tails] if new.tails else None)[0]
+
+
 def layout_id(value: bytes) -> bytes:
     """The layout id in a value's header.
 

@@ -1,0 +1,111 @@
+"""Redis clients of an online store: one for threads, one for each event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast
+from weakref import WeakKeyDictionary
+
+from redis import Redis
+from redis import asyncio as redis_asyncio
+from redis.exceptions import RedisError
+
+from tapeline.core.errors import ConfigurationError
+from tapeline.storage.online import unavailable
+from tapeline.storage.redis import redis_url
+
+if TYPE_CHECKING:
+    from tapeline.feast_ext.online_store import PackedRedisOnlineStoreConfig
+
+_CONNECT_TIMEOUT_S = 5.0
+
+
+class Clients:
+    """Opens connections when they are first needed, and again in a process that was forked."""
+
+    def __init__(self) -> None:
+        self._client: tuple[int, str, Redis] | None = None
+        self._async: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[str, redis_asyncio.Redis]] = WeakKeyDictionary()
+
+    def get(self, config: PackedRedisOnlineStoreConfig) -> Redis:
+        """The client for threads."""
+        known = self._client
+        if known is not None and known[0] == os.getpid() and known[1] is config.connection_string:
+            return known[2]
+        client = Redis.from_url(address(config), decode_responses=False, socket_connect_timeout=_CONNECT_TIMEOUT_S)
+        self._client = os.getpid(), cast("str", config.connection_string), client
+        return client
+
+    def get_async(self, config: PackedRedisOnlineStoreConfig) -> redis_asyncio.Redis:
+        """The client of the running event loop."""
+        loop = asyncio.get_running_loop()
+        url = address(config)
+        known = self._async.get(loop)
+        if known is None or known[0] != url:
+            client = redis_asyncio.Redis.from_url(
+                url, decode_responses=False, socket_connect_timeout=_CONNECT_TIMEOUT_S
+            )
+            known = self._async[loop] = url, client
+        return known[1]
+
+    def mget(self, config: PackedRedisOnlineStoreConfig, keys: Sequence[bytes]) -> list[bytes | None]:
+        """Values of keys, none where there is none.
+
+        Raises
+        ------
+        UnavailableError
+            If the server cannot be reached.
+        """
+        if not keys:
+            return []
+        try:
+            values: Any = self.get(config).mget(keys)
+        except RedisError as error:
+            raise unavailable(error) from error
+        return cast("list[bytes | None]", values)
+
+    async def mget_async(self, config: PackedRedisOnlineStoreConfig, keys: Sequence[bytes]) -> list[bytes | None]:
+        """``mget`` on the running event loop."""
+        if not keys:
+            return []
+        try:
+            values: Any = await self.get_async(config).mget(keys)
+        except RedisError as error:
+            raise unavailable(error) from error
+        return cast("list[bytes | None]", values)
+
+    async def close_async(self) -> None:
+        """Close the running event loop's client."""
+        known = self._async.pop(asyncio.get_running_loop(), None)
+        if known is not None:
+            await known[1].aclose()
+
+
+def address(config: PackedRedisOnlineStoreConfig) -> str:
+    """URL of the server.
+
+    Raises
+    ------
+    ConfigurationError
+        If the connection string is malformed.
+    """
+    text = config.connection_string
+    if text is None:
+        return redis_url()
+    if "://" in text:
+        return text
+    server, *options = text.split(",")
+    host, _, port = server.partition(":")
+    settings = dict(option.partition("=")[::2] for option in options)
+    unknown = settings.keys() - {"db", "ssl", "password", "username"}
+    if not host or (port and not port.isdecimal()) or unknown:
+        raise ConfigurationError(
+            f"malformed connection string: {', '.join(sorted(unknown)) or server!r} is not understood",
+            where="online_store.connection_string in feature_store.yaml",
+            remedy="Write it like redis://user:password@host:6379/0",
+        )
+    scheme = "rediss" if settings.get("ssl", "").lower() == "true" else "redis"
+    user = f"{settings.get('username', '')}:{settings['password']}@" if "password" in settings else ""
+    return f"{scheme}://{user}{host}:{port or 6379}/{settings.get('db', 0)}"
