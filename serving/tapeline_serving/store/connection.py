@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import hiredis
-
 from tapeline.core.errors import UnavailableError
+
 from tapeline_serving.store.address import RedisAddress
 
 _BACKOFF_S_MIN = 0.02
@@ -84,8 +84,18 @@ class RedisConnection:
         Raises
         ------
         UnavailableError
-            At once if there is no connection or too many requests wait; through the future if the connection is lost or
-            the reply takes too long.
+            As `execute`.
+        """
+        return self.execute(b"MGET", *keys)
+
+    def execute(self, *command: bytes) -> asyncio.Future[Any]:
+        """The reply to any one command.
+
+        Raises
+        ------
+        UnavailableError
+            At once if there is no connection or too many requests wait; through the future if the connection is lost, the
+            reply takes too long, or Redis refuses the command.
         """
         protocol = self._protocol
         if protocol is None:
@@ -94,7 +104,7 @@ class RedisConnection:
         if len(protocol.waiting) >= self.waiting_max:
             self.errors += 1
             raise UnavailableError(f"{self.waiting_max} requests wait for Redis", where=str(self.address))
-        return protocol.send(hiredis.pack_command((b"MGET", *keys)))
+        return protocol.send(command)
 
     async def _keep_connected(self, first: asyncio.Future[bool]) -> None:
         backoff_s = _BACKOFF_S_MIN
@@ -131,7 +141,7 @@ class RedisConnection:
             )
         try:
             for command in address.greeting():
-                await protocol.send(hiredis.pack_command(command))
+                await protocol.send(command)
         except BaseException:
             protocol.abort("its greeting failed")
             raise
@@ -160,7 +170,7 @@ class _Protocol(asyncio.Protocol):
         self._transport: Any = None
         self._reason = "it closed the connection"
 
-    def send(self, command: bytes) -> asyncio.Future[Any]:
+    def send(self, command: tuple[bytes | str, ...]) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = self._loop.create_future()
         if self.lost.done():
             future.set_exception(self._failure())
@@ -168,7 +178,7 @@ class _Protocol(asyncio.Protocol):
         self.waiting.append((future, time.monotonic()))
         if not self._outgoing:
             self._loop.call_soon(self._flush)
-        self._outgoing.append(command)
+        self._outgoing.append(hiredis.pack_command(command))  # type: ignore[arg-type]  # its stub knows pairs only
         return future
 
     def abort(self, reason: str) -> None:

@@ -1,0 +1,219 @@
+"""On-the-fly features: a stored state, continued by the rows of a request.
+
+The stored bytes are decoded into arrays of this request's own, so nothing that happens here can touch the store. Rows are
+taken only where they directly follow the state; anything else would silently give the features of another history.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from tapeline.core.errors import ContinuityError
+from tapeline.core.timestamps import format_us
+from tapeline.features.view import TradeBars
+from tapeline.kernels.bars import BAR_COLUMNS, TIME_BAR_STATE_SIZE, time_bars_batch
+from tapeline.storage.state_codec import SavedState, decode_state
+
+from tapeline_serving.engine.plan import PlannedView
+from tapeline_serving.engine.types import LiveBars, LiveTrades, Origin, ViewUse
+
+_START, _END = BAR_COLUMNS.index("start_us"), BAR_COLUMNS.index("end_us")
+_LAST_SEQUENCE, _AVAILABLE = BAR_COLUMNS.index("last_sequence"), BAR_COLUMNS.index("available_us")
+
+
+def continue_with_bars(
+    view: PlannedView, symbol: str, stored: SavedState, bars: LiveBars
+) -> tuple[NDArray[np.float64], ViewUse]:
+    """Features after the last of some session bars.
+
+    Parameters
+    ----------
+    view
+        A view over session bars.
+    symbol
+        For messages.
+    stored
+        The state they continue.
+    bars
+        At least one. Each must be that of the session after the one before it; the last may be unfinished.
+
+    Returns
+    -------
+    tuple
+        All features of the plan, shape (outputs,), float64; and what they stand on.
+
+    Raises
+    ------
+    ContinuityError
+        If a bar is not the next session's, or the bundle's calendar does not know that session.
+    """
+    plan = view.spec.plan
+    last_session = _session_of(view, symbol, stored)
+    partial = False
+    for number in range(len(bars)):
+        partial = _check_bar(view, symbol, bars, number, last_session + 1 + number)
+    state = plan.restore(stored.plan_state)
+    out = np.empty(len(plan.outputs), dtype=np.float64)
+    columns = [_session_numbers(bars, last_session) if n == "session" else bars.columns[n] for n in plan.inputs]
+    rows = np.column_stack(columns)
+    for number, row in enumerate(rows):
+        plan.update(state, int(bars.event_us[number]), 0, int(bars.available_us[number]), row, out)
+    position = plan.position(state)
+    return out, ViewUse(
+        Origin.LIVE,
+        event_us=position.event_us,
+        available_us=max(position.available_us, stored.available_us),
+        sequence=position.sequence,
+        partial=partial,
+        state_event_us=stored.event_us,
+        state_sequence=stored.sequence,
+        rows_seen=position.rows_seen,
+    )
+
+
+def continue_with_trades(
+    view: PlannedView, symbol: str, stored: SavedState, trades: LiveTrades
+) -> tuple[NDArray[np.float64], ViewUse]:
+    """Features after some trades: of the bars they finish, and of the bar they leave unfinished.
+
+    Parameters
+    ----------
+    view
+        A view over bars from trades.
+    symbol, stored
+        As for `continue_with_bars`.
+    trades
+        At least one; the first must directly follow the last trade in the state, by sequence, and so on.
+
+    Returns
+    -------
+    tuple
+        What the batch gives after the same trades and a final flush, marked partial; and what it stands on.
+
+    Raises
+    ------
+    ContinuityError
+        If a sequence number is missing, or was seen before.
+    InvalidDataError
+        If a price or size is impossible.
+    """
+    plan = view.spec.plan
+    rows_spec = view.spec.rows
+    assert isinstance(rows_spec, TradeBars)
+    _check_sequence(symbol, stored, trades)
+    builder = stored.bar_state if stored.bar_state is not None else np.zeros(TIME_BAR_STATE_SIZE)
+    count = len(trades)
+    made, _, _ = time_bars_batch(
+        rows_spec.width_us,
+        trades.event_us,
+        trades.available_us,
+        trades.sequence,
+        trades.price,
+        trades.size,
+        np.array([0, count], dtype=np.int64),
+        builder[np.newaxis],
+        flush=True,
+    )
+    whole = made[:, (_END, _LAST_SEQUENCE, _AVAILABLE)].astype(np.int64)
+    start_us = made[:, _START].astype(np.int64)
+    columns = [_trade_column(view, made, start_us, name) for name in plan.inputs]
+    state = plan.restore(stored.plan_state)
+    out, ends = plan.batch(
+        np.ascontiguousarray(whole[:, 0]),
+        np.ascontiguousarray(whole[:, 1]),
+        np.ascontiguousarray(whole[:, 2]),
+        np.column_stack(columns),
+        np.array([0, len(made)], dtype=np.int64),
+        state[np.newaxis],
+        threads=1,
+    )
+    return out[-1], ViewUse(
+        Origin.LIVE,
+        event_us=int(trades.event_us[-1]),
+        available_us=max(int(trades.available_us.max()), stored.available_us),
+        sequence=int(trades.sequence[-1]),
+        partial=True,
+        state_event_us=stored.event_us,
+        state_sequence=stored.sequence,
+        rows_seen=plan.position(ends[0]).rows_seen,
+    )
+
+
+def decode(view: PlannedView, symbol: str, stored: bytes) -> SavedState:
+    """The state of some bytes.
+
+    Raises
+    ------
+    IntegrityError
+        If they are damaged, or of another plan.
+    """
+    return decode_state(stored, plan_hash=view.plan_hash, where=f"state of {symbol} in {view.name}@{view.version}")
+
+
+def _session_of(view: PlannedView, symbol: str, stored: SavedState) -> int:
+    """Index of the session whose bar the state saw last."""
+    closes = view.session_close_us
+    index = int(np.searchsorted(closes, stored.event_us))
+    if index == len(closes) or int(closes[index]) != stored.event_us:
+        raise ContinuityError(
+            f"the stored state ends at {format_us(stored.event_us)}, which is no session close of the bundle's calendar",
+            where=f"{symbol} in {view.name}@{view.version}",
+            remedy="Train and deploy the model again, so that its calendar covers this time",
+        )
+    return index
+
+
+def _check_bar(view: PlannedView, symbol: str, bars: LiveBars, number: int, session: int) -> bool:
+    """Whether the bar is unfinished; refuses one that is not of this session."""
+    where = f"{symbol} in {view.name}@{view.version}, bar {number}"
+    if session >= len(view.session_close_us):
+        raise ContinuityError(
+            "the bundle's calendar ends before this bar",
+            where=where,
+            remedy="Train and deploy the model again, so that its calendar covers this time",
+        )
+    open_us, close_us = int(view.session_open_us[session]), int(view.session_close_us[session])
+    event_us = int(bars.event_us[number])
+    expected = f"expected the session {format_us(open_us)} to {format_us(close_us)}"
+    remedy = "Send every bar after the stored state, one a session; materialize newer states if bars are missing"
+    if bars.start_us is not None and int(bars.start_us[number]) != open_us:
+        raise ContinuityError(
+            f"a bar starts at {format_us(int(bars.start_us[number]))}; {expected}", where=where, remedy=remedy
+        )
+    if event_us == close_us:
+        return False
+    if open_us < event_us < close_us and number == len(bars) - 1:
+        return True
+    raise ContinuityError(f"a bar ends at {format_us(event_us)}; {expected}", where=where, remedy=remedy)
+
+
+def _check_sequence(symbol: str, stored: SavedState, trades: LiveTrades) -> None:
+    expected = np.arange(stored.sequence + 1, stored.sequence + 1 + len(trades))
+    wrong = np.flatnonzero(trades.sequence != expected)
+    if wrong.size:
+        at = int(wrong[0])
+        raise ContinuityError(
+            f"trade {int(trades.sequence[at])} where trade {int(expected[at])} was expected",
+            where=f"trades of {symbol}, row {at}",
+            remedy="Send every trade after the stored state, in order",
+        )
+    if int(trades.event_us[0]) < stored.event_us:
+        raise ContinuityError(
+            f"a trade at {format_us(int(trades.event_us[0]))}; the stored state ends at {format_us(stored.event_us)}",
+            where=f"trades of {symbol}, row 0",
+            remedy="Send only trades that are newer than the stored state",
+        )
+
+
+def _session_numbers(bars: LiveBars, last_session: int) -> NDArray[np.float64]:
+    return (last_session + 1 + np.arange(len(bars))).astype(np.float64)
+
+
+def _trade_column(
+    view: PlannedView, made: NDArray[np.float64], start_us: NDArray[np.int64], name: str
+) -> NDArray[np.float64]:
+    if name == "split_ratio":
+        return np.ones(len(made))
+    if name == "session":
+        return (np.searchsorted(view.session_open_us, start_us, side="right") - 1).astype(np.float64)
+    return made[:, BAR_COLUMNS.index(name)]

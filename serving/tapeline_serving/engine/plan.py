@@ -1,0 +1,134 @@
+"""The serving plan: which keys to read, where each value goes, and which kernels run, decided once at deploy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from tapeline.core.errors import LineageError, ModelNotReadyError
+from tapeline.features.view import FeatureViewSpec, TradeBars
+from tapeline.registry.manifest import BundleManifest, ViewReference
+from tapeline.storage.keys import entity_key_sorted, view_prefix
+from tapeline.storage.packed import Layout
+from tapeline.storage.state_codec import state_key
+
+
+@dataclass(frozen=True)
+class PlannedView:
+    """One feature view of the model.
+
+    Attributes
+    ----------
+    positions, columns
+        For each feature of this view that the model takes: its place in the model's input, and among the view's columns.
+    warm_up
+        Rows that each of these features needs.
+    session_open_us, session_close_us
+        The calendar around the end of training, int64; empty for views that need none.
+    """
+
+    spec: FeatureViewSpec
+    project: str
+    lineage_hash: str
+    ttl_us: int
+    layout: Layout
+    positions: NDArray[np.intp]
+    columns: NDArray[np.intp]
+    warm_up: NDArray[np.int64]
+    session_open_us: NDArray[np.int64]
+    session_close_us: NDArray[np.int64]
+
+    @property
+    def name(self) -> str:
+        """The view's name."""
+        return self.spec.name
+
+    @property
+    def version(self) -> int:
+        """The view's version."""
+        return self.spec.version
+
+    @property
+    def plan_hash(self) -> str:
+        """Hash of the kernels, parameters and inputs."""
+        return self.spec.plan.hash
+
+    @property
+    def takes_trades(self) -> bool:
+        """Whether live trades, rather than live bars, continue this view's states."""
+        return isinstance(self.spec.rows, TradeBars)
+
+    @cached_property
+    def _value_prefix(self) -> bytes:
+        return view_prefix(self.project, self.name, self.version)
+
+    def value_key(self, symbol: str) -> bytes:
+        """Where the packed value of an entity is."""
+        return self._value_prefix + entity_key_sorted([symbol])
+
+    def state_key(self, symbol: str) -> bytes:
+        """Where the kernel state of an entity is."""
+        return state_key(self.project, self.name, self.version, symbol)
+
+
+@dataclass(frozen=True)
+class ServingPlan:
+    """Everything about a bundle that a request needs."""
+
+    manifest: BundleManifest
+    bundle_sha256: str
+    views: tuple[PlannedView, ...]
+    feature_names: tuple[str, ...]
+
+    @classmethod
+    def of(cls, manifest: BundleManifest, bundle_sha256: str, project: str) -> ServingPlan:
+        """The plan of a verified bundle.
+
+        Loads the compiled kernels of every view, or compiles them where the cache is cold.
+
+        Raises
+        ------
+        LineageError
+            If this installation's kernels are not those that the model was trained on.
+        ModelNotReadyError
+            If the bundle asks for a feature that its view does not have.
+        """
+        views = tuple(_planned(reference, manifest, project) for reference in manifest.views)
+        several = len(views) > 1
+        names = tuple(f"{f.view}:{f.name}" if several else f.name for f in manifest.features)
+        return cls(manifest, bundle_sha256, views, names)
+
+
+def _planned(reference: ViewReference, manifest: BundleManifest, project: str) -> PlannedView:
+    spec = FeatureViewSpec.from_definition(reference.definition)
+    where = f"view {reference.view}@{reference.version} of {manifest.model}@{manifest.version}"
+    if (spec.name, spec.version) != (reference.view, reference.version):
+        raise ModelNotReadyError(f"the definition is that of {spec.name}@{spec.version}", where=where)
+    if spec.plan.hash != reference.plan_hash:
+        raise LineageError(
+            f"the model was trained on kernels {reference.plan_hash[:12]}, this installation has {spec.plan.hash[:12]}",
+            where=where,
+            remedy="Serve it with the version of Tapeline that trained it, or train again",
+        )
+    wanted = [(i, f.name) for i, f in enumerate(manifest.features) if (f.view, f.version) == (spec.name, spec.version)]
+    outputs = {name: column for column, name in enumerate(spec.plan.outputs)}
+    if missing := [name for _, name in wanted if name not in outputs]:
+        raise ModelNotReadyError(
+            f"the view has no feature {', '.join(missing)}", where=where, remedy="Train the model again"
+        )
+    columns = np.array([outputs[name] for _, name in wanted], dtype=np.intp)
+    sessions = reference.sessions
+    return PlannedView(
+        spec=spec,
+        project=project,
+        lineage_hash=reference.lineage_hash,
+        ttl_us=reference.ttl_us,
+        layout=Layout.of_floats(spec.name, spec.version, spec.plan.outputs),
+        positions=np.array([position for position, _ in wanted], dtype=np.intp),
+        columns=columns,
+        warm_up=np.asarray(spec.plan.warm_up, dtype=np.int64)[columns],
+        session_open_us=np.asarray(sessions.open_us if sessions else (), dtype=np.int64),
+        session_close_us=np.asarray(sessions.close_us if sessions else (), dtype=np.int64),
+    )

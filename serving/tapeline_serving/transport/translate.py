@@ -1,0 +1,192 @@
+"""Messages into requests and predictions into messages; every check of a request that needs no store."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from tapeline.core.errors import (
+    EmptyDataError,
+    InvalidDataError,
+    LimitError,
+    OutOfOrderError,
+    ParameterError,
+    UnknownNameError,
+)
+from tapeline.core.settings import Settings
+from tapeline.core.timestamps import format_us
+from tapeline_client._generated import serving_pb2 as pb
+
+from tapeline_serving.engine.types import EntityRequest, LiveBars, LiveTrades, PredictRequest
+
+_PRICES = ("open", "high", "low", "close")
+
+
+def read_request(
+    message: pb.PredictRequest, settings: Settings, model: str, version: str, now_us: int
+) -> PredictRequest:
+    """A checked request.
+
+    Parameters
+    ----------
+    message
+        As it came.
+    settings
+        Holds the limits.
+    model, version
+        What this server serves.
+    now_us
+        The clock at the request; no live row may lie after it.
+
+    Raises
+    ------
+    EmptyDataError, ParameterError, InvalidDataError, OutOfOrderError, UnknownNameError, LimitError
+        See the service's comment in the proto file.
+    """
+    if message.model and message.model not in (model, f"{model}@{version}"):
+        raise UnknownNameError("model", message.model, [model, f"{model}@{version}"], where="model of the request")
+    count = len(message.entities)
+    if count == 0:
+        raise EmptyDataError("the request names no entities", remedy="Name at least one symbol")
+    if count > settings.entities_per_request_max:
+        raise LimitError(
+            f"the request names {count} entities; at most {settings.entities_per_request_max} are allowed",
+            remedy="Split it, or raise entities_per_request_max",
+        )
+    entities = []
+    seen: set[str] = set()
+    live_rows = 0
+    for position, entity in enumerate(message.entities):
+        symbol = entity.symbol
+        if not symbol:
+            raise ParameterError("an entity has no symbol", where=f"entity {position}")
+        if symbol in seen:
+            raise ParameterError(f"{symbol} is named twice", remedy="Name each entity once a request")
+        seen.add(symbol)
+        bars = trades = None
+        live_rows += len(entity.bars.event_us) + len(entity.trades.event_us)
+        if live_rows > settings.live_rows_per_request_max:
+            raise LimitError(
+                f"the request carries more than {settings.live_rows_per_request_max} live rows",
+                where=f"entity {symbol}",
+                remedy="Send only what came after the stored state, or raise live_rows_per_request_max",
+            )
+        if entity.HasField("bars"):
+            bars = _read_bars(entity.bars, symbol, now_us)
+        if entity.HasField("trades"):
+            trades = _read_trades(entity.trades, symbol, now_us)
+        entities.append(EntityRequest(symbol, bars, trades))
+    return PredictRequest(entities, _request_id(message.request_id), now_us)
+
+
+def _request_id(text: str) -> str:
+    if not text:
+        return str(uuid.uuid4())
+    try:
+        return str(uuid.UUID(text))
+    except ValueError:
+        raise ParameterError(
+            f"{text!r} is not a UUID", where="request_id", remedy="Leave it out to have one made"
+        ) from None
+
+
+def _read_bars(message: pb.BarColumns, symbol: str, now_us: int) -> LiveBars | None:
+    where = f"bars of {symbol}"
+    event_us = _times(message.event_us)
+    if len(event_us) == 0:
+        _refuse_columns(message, where)
+        return None
+    available_us = _available(message.available_us, event_us, where, now_us)
+    start_us = _times(message.start_us) if message.start_us else None
+    if start_us is not None:
+        _same_length(start_us, event_us, "start_us", where)
+        _refuse_where(start_us >= event_us, "a bar that ends before it starts", where)
+    columns = {name: _numbers(getattr(message, name), event_us, name, where) for name in (*_PRICES, "volume")}
+    ratio = message.split_ratio
+    columns["split_ratio"] = (
+        _numbers(ratio, event_us, "split_ratio", where) if ratio else np.ones(len(event_us), dtype=np.float64)
+    )
+    _refuse_where(~(columns["split_ratio"] > 0) | np.isinf(columns["split_ratio"]), "an impossible split_ratio", where)
+    # Comparisons with NaN are false: a missing price is the kernels' business, a contradiction is not.
+    low, high = columns["low"], columns["high"]
+    _refuse_where(high < low, "a bar with high < low", where)
+    for name in ("open", "close"):
+        _refuse_where(
+            (columns[name] > high) | (columns[name] < low), f"a bar whose {name} lies outside low..high", where
+        )
+    _refuse_where(event_us[1:] <= event_us[:-1], "time going backwards", where, OutOfOrderError, first=1)
+    return LiveBars(start_us, event_us, available_us, columns)
+
+
+def _read_trades(message: pb.TradeColumns, symbol: str, now_us: int) -> LiveTrades | None:
+    where = f"trades of {symbol}"
+    event_us = _times(message.event_us)
+    if len(event_us) == 0:
+        _refuse_columns(message, where)
+        return None
+    available_us = _available(message.available_us, event_us, where, now_us)
+    sequence = _times(message.sequence)
+    _same_length(sequence, event_us, "sequence", where)
+    price = _numbers(message.price, event_us, "price", where)
+    size = _numbers(message.size, event_us, "size", where)
+    _refuse_where(event_us[1:] < event_us[:-1], "time going backwards", where, OutOfOrderError, first=1)
+    _refuse_where(sequence[1:] <= sequence[:-1], "a sequence going backwards", where, OutOfOrderError, first=1)
+    return LiveTrades(event_us, available_us, sequence, price, size)
+
+
+def _times(column: Sequence[int]) -> NDArray[np.int64]:
+    return np.fromiter(column, dtype=np.int64, count=len(column))
+
+
+def _numbers(column: Sequence[float], event_us: NDArray[np.int64], name: str, where: str) -> NDArray[np.float64]:
+    values = np.fromiter(column, dtype=np.float64, count=len(column))
+    _same_length(values, event_us, name, where)
+    return values
+
+
+def _available(column: Sequence[int], event_us: NDArray[np.int64], where: str, now_us: int) -> NDArray[np.int64]:
+    if int(event_us.max()) > now_us:
+        raise ParameterError(
+            f"a row at {format_us(int(event_us.max()))} lies after the server's clock, {format_us(now_us)}",
+            where=where,
+            remedy="Send rows once they have happened; compare the clocks of client and server",
+        )
+    if not column:
+        return np.full(len(event_us), now_us, dtype=np.int64)
+    available_us = _times(column)
+    _same_length(available_us, event_us, "available_us", where)
+    _refuse_where(available_us < event_us, "a row available before it happened", where)
+    if int(available_us.max()) > now_us:
+        raise ParameterError(
+            f"a row available at {format_us(int(available_us.max()))} lies after the server's clock, {format_us(now_us)}",
+            where=where,
+            remedy="Send rows once they are available",
+        )
+    return available_us
+
+
+def _same_length(column: NDArray[np.generic], event_us: NDArray[np.int64], name: str, where: str) -> None:
+    if len(column) != len(event_us):
+        raise InvalidDataError(
+            f"column {name} has {len(column)} rows where event_us has {len(event_us)}",
+            where=where,
+            remedy="Give every column as many rows as there are events",
+        )
+
+
+def _refuse_columns(message: pb.BarColumns | pb.TradeColumns, where: str) -> None:
+    if message.ListFields():
+        raise InvalidDataError("column event_us is missing", where=where, remedy="Give every row its event time")
+
+
+def _refuse_where(
+    faulty: NDArray[np.bool_],
+    what: str,
+    where: str,
+    error: type[InvalidDataError | OutOfOrderError] = InvalidDataError,
+    first: int = 0,
+) -> None:
+    if faulty.any():
+        raise error(what, where=f"{where}, row {int(np.argmax(faulty)) + first}")
