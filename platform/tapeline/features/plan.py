@@ -264,16 +264,17 @@ class FeaturePlan:
     @cached_property
     def _module(self) -> ModuleType:
         """The generated module, loaded from its private file; numba keeps its machine code beside it."""
-        folder = private_folder(cache_folder() / f"plan_{self.hash[:32]}")
+        name = f"tapeline_plan_{self.hash[:32]}"
+        folder = private_folder(cache_folder() / name)
         file = folder / "program.py"
         if not file.is_file():
             _write(folder / "plan.json", json.dumps([r.definition() for r in self.requests], indent=1))
             _write(file, self._program.source)
-        spec = importlib.util.spec_from_file_location(f"tapeline_plan_{self.hash[:32]}", file)
+        spec = importlib.util.spec_from_file_location(name, file)
         if spec is None or spec.loader is None:
             raise ParameterError("the generated program cannot be imported", where=str(file))
         module = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = module  # numba looks a cached function's module up by name
+        sys.modules[name] = module  # numba looks a cached function's module up by name
         spec.loader.exec_module(module)
         return module
 
