@@ -23,7 +23,7 @@ class Requests:
     Attributes
     ----------
     keys
-        Distinct key tuples, one column for each entity column, none of them null.
+        Distinct keys: their number ``id`` from 0, then ``k0``, ``k1``, …, one for each entity column, none null.
     key_ids
         int64 (R,): the row of `keys` of each request.
     times_us
@@ -99,7 +99,9 @@ def distinct_requests(entity_rows: pa.Table, entity_columns: Sequence[str], time
         codes = _dense_codes(codes * (int(own.max(initial=0)) + 1) + own)
     used = np.flatnonzero(matches)
     _, first, key_ids = np.unique(codes[used], return_index=True, return_inverse=True)
-    keys = entity_rows.select(list(entity_columns)).take(pa.array(used[first]))
+    numbers = pa.array(np.arange(len(first), dtype=np.int64))
+    columns = [entity_rows.column(column).take(pa.array(used[first])) for column in entity_columns]
+    keys = pa.table([numbers, *columns], names=["id", *(f"k{number}" for number in range(len(columns)))])
 
     order = np.lexsort((key_ids, times_us[used]))
     sorted_times, sorted_keys = times_us[used][order], key_ids[order]

@@ -87,6 +87,11 @@ def describe(connection: psycopg.Connection[Any], query: sql.Composable) -> list
         return [Column(column.name, column.type_code) for column in cursor.description or ()]
 
 
+def arrow_schema(columns: Sequence[Column]) -> pa.Schema:
+    """The Arrow schema in which `read_copy` gives these columns."""
+    return pa.schema([(column.name, _arrow_type(column.oid)) for column in columns])
+
+
 def read_copy(connection: psycopg.Connection[Any], query: sql.Composable, columns: Sequence[Column]) -> pa.Table:
     """Run a query on the caller's connection and fetch its result as an Arrow table.
 
@@ -104,7 +109,7 @@ def read_copy(connection: psycopg.Connection[Any], query: sql.Composable, column
     pyarrow.Table
         ``timestamptz`` as ``timestamp[us, UTC]``; times past Arrow's range (``infinity``) as its greatest or least.
     """
-    schema = pa.schema([(column.name, _arrow_type(column.oid)) for column in columns])
+    schema = arrow_schema(columns)
     batches: list[pa.RecordBatch] = []
     rows: list[_Message] = []
     header_left = True

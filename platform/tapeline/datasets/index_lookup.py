@@ -1,0 +1,147 @@
+"""The sparse way: one index lookup for each request, and on hypertables only in the chunks that can hold its row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import psycopg
+import pyarrow as pa
+from numpy.typing import NDArray
+from psycopg.rows import tuple_row
+
+from tapeline.datasets.inquiry import Found, Inquiry
+from tapeline.datasets.plan import ViewSelection
+from tapeline.storage.copy_reader import Column, arrow_schema, read_copy
+
+_ID = Column("id", 20)
+_CHUNKS = """
+    SELECT (extract(epoch FROM c.range_start) * 1000000)::bigint
+    FROM timescaledb_information.chunks c
+    JOIN pg_namespace n ON n.nspname = c.hypertable_schema
+    JOIN pg_class t ON t.relname = c.hypertable_name AND t.relnamespace = n.oid
+    WHERE t.oid = to_regclass(%s) AND c.primary_dimension = %s AND c.range_start IS NOT NULL
+    GROUP BY 1 ORDER BY 1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Requests that are looked up by one statement.
+
+    Attributes
+    ----------
+    ids
+        First and last of them, by number; none: all.
+    events_us
+        Constant bounds of the event times that this statement looks at, both included; none: no bound.
+    """
+
+    ids: tuple[int, int] | None = None
+    events_us: tuple[int | None, int | None] = (None, None)
+
+
+def chunk_starts(connection: psycopg.Connection[Any], selection: ViewSelection) -> NDArray[np.int64] | None:
+    """Where a hypertable's chunks begin, in microseconds UTC, ascending; none for any other table or query."""
+    if selection.table.lstrip().startswith("("):
+        return None
+    with connection.cursor(row_factory=tuple_row) as cursor:
+        known = cursor.execute("SELECT to_regclass('timescaledb_information.chunks') IS NOT NULL").fetchone()
+        if known is None or not known[0]:
+            return None
+        cursor.execute(_CHUNKS, (selection.table, selection.event_column))
+        starts = np.array([row[0] for row in cursor.fetchall()], dtype=np.int64)
+    return starts if len(starts) > 1 else None
+
+
+def estimate_lookups(inquiry: Inquiry, chunks: NDArray[np.int64] | None) -> float:
+    """PostgreSQL's estimate of what all lookups cost: that of the one in the middle, times their number."""
+    requests = inquiry.requests
+    outputs, _ = inquiry.query.outputs(with_order=False)
+    middle = len(requests) // 2
+    events_us: tuple[int | None, int | None] = (None, None)
+    if chunks is not None:
+        walk = _ChunkWalk(inquiry, chunks)
+        if not len(walk.first()):
+            return 0.0
+        events_us = next(walk.groups(np.array([middle]))).events_us
+    one = inquiry.query.lookup(inquiry.literal(middle), inquiry.matches, outputs, events_us=events_us)
+    return inquiry.estimate(one)[0] * len(requests)
+
+
+def look_up(inquiry: Inquiry, chunks: NDArray[np.int64] | None, *, with_order: bool) -> Found:
+    """Look every request up.
+
+    A lookup on a hypertable opens every chunk that its statement's constants do not rule out, so requests are grouped
+    by the chunk they fall into and each group gets constant bounds. What finds nothing there is looked up again in
+    the chunk before, then in the two before, then four, and so on.
+    """
+    outputs, columns = inquiry.query.outputs(with_order=with_order)
+    pieces = [arrow_schema(columns).empty_table()]
+    answered: list[NDArray[np.int64]] = []
+    walk = None if chunks is None else _ChunkWalk(inquiry, chunks)
+    asked = np.arange(len(inquiry.requests), dtype=np.int64) if walk is None else walk.first()
+    while len(asked):
+        groups = [Group()] if walk is None else list(walk.groups(asked))
+        hit = np.zeros(len(asked), dtype=np.bool_)
+        with inquiry.sent(asked, indexed=len(groups) > 1) as table:
+            for group in groups:
+                statement = inquiry.query.lookup(
+                    table, inquiry.matches, outputs, ids=group.ids, events_us=group.events_us
+                )
+                found = read_copy(inquiry.connection, statement, [_ID, *columns])
+                ids = found.column(0).to_numpy()
+                hit[ids] = True
+                answered.append(asked[ids])
+                pieces.append(found.select(range(1, found.num_columns)))
+        asked = np.empty(0, dtype=np.int64) if walk is None else walk.carry_on(asked[~hit])
+    index = np.full(len(inquiry.requests), -1, dtype=np.int64)
+    if answered:
+        taken = np.concatenate(answered)
+        index[taken] = np.arange(len(taken), dtype=np.int64)
+    return Found(pa.concat_tables(pieces), index)
+
+
+class _ChunkWalk:
+    """Which chunks each request still has to be looked for in, from its own backwards."""
+
+    def __init__(self, inquiry: Inquiry, starts: NDArray[np.int64]) -> None:
+        self._times_us = inquiry.requests.times_us
+        self._ttl_us = inquiry.query.ttl_us
+        self._starts_us = starts
+        self._width = 1
+        self._last = np.searchsorted(starts, self._times_us, side="right") - 1
+        # With a TTL no longer than a chunk, a first statement that opens two chunks sees all there is to see.
+        self._seen_at_once = 0 < self._ttl_us <= int(np.diff(starts).min())
+
+    def first(self) -> NDArray[np.int64]:
+        """The requests that any chunk can answer."""
+        return np.flatnonzero(self._last >= 0)
+
+    def groups(self, asked: NDArray[np.int64]) -> Iterator[Group]:
+        """Requests of the same chunks, in order of time; `asked` is in that order."""
+        blocks = self._last[asked] // self._width
+        edges = [0, *(np.flatnonzero(np.diff(blocks)) + 1).tolist(), len(asked)]
+        for begin, end in pairwise(edges):
+            earliest_us, latest_us = int(self._times_us[asked[begin]]), int(self._times_us[asked[end - 1]])
+            low_us = int(self._starts_us[blocks[begin] * self._width])
+            if self._ttl_us:
+                oldest_us = earliest_us - self._ttl_us
+                low_us = oldest_us if self._seen_at_once else max(low_us, oldest_us)
+            after = int(self._last[asked[end - 1]]) + 1
+            if after < len(self._starts_us):
+                latest_us = min(latest_us, int(self._starts_us[after]) - 1)
+            yield Group((begin, end - 1), (low_us, latest_us))
+
+    def carry_on(self, missed: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Those of the requests without a hit that earlier chunks may still answer."""
+        lowest = self._last[missed] // self._width * self._width
+        self._last[missed] = lowest - 1
+        self._width *= 2
+        more = lowest > 0
+        if self._ttl_us:
+            more &= self._times_us[missed] - self._ttl_us < self._starts_us[lowest]
+        return missed[more & (not self._seen_at_once)]

@@ -1,0 +1,166 @@
+"""The point-in-time join: to each entity row, the features that a live system could have used at its moment.
+
+Of a view's rows with the entity row's keys, those count whose event and available times are at or before its moment t,
+whose event is no older than the TTL, and which had been recorded by the vintage k, if one is given. Of these the one
+with the greatest (event time, sequence, available time, created time) is taken. A null sequence or created time is the
+least.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import numpy as np
+import psycopg
+import pyarrow as pa
+from psycopg.pq import TransactionStatus
+
+from tapeline.core.errors import ParameterError
+from tapeline.datasets.index_lookup import chunk_starts, estimate_lookups, look_up
+from tapeline.datasets.inquiry import Found, Inquiry
+from tapeline.datasets.plan import ViewSelection
+from tapeline.datasets.requests import Requests, distinct_requests, times_of
+from tapeline.datasets.scan_merge import estimate_merge, merge
+from tapeline.datasets.view_query import ViewQuery
+from tapeline.storage.copy_reader import arrow_schema
+
+Method = Literal["auto", "lookup", "merge"]
+"""How rows are found: by an index lookup for each request, by a scan and a merge, or by whichever costs less."""
+
+TIME_NAMES = ("event_timestamp", "available_timestamp", "created_timestamp", "sequence")
+
+
+def time_columns(selection: ViewSelection) -> tuple[str, ...]:
+    """What `as_of_join` calls the times and the sequence of a view's rows: ``<view>__event_timestamp`` and so on."""
+    return tuple(f"{selection.view}__{name}" for name in TIME_NAMES)
+
+
+def as_of_join(
+    connection: psycopg.Connection[Any],
+    selections: Sequence[ViewSelection],
+    entity_rows: pa.Table,
+    *,
+    vintage_us: int | None = None,
+    with_times: bool = False,
+    time_column: str = "event_timestamp",
+    created_by_request: bool = False,
+    method: Method = "auto",
+) -> pa.Table:
+    """Join the features of several views to entity rows, each as known at the row's moment.
+
+    Everything is read from one snapshot, if the connection is not in a transaction already. Temporary tables are
+    written, so the server must be a primary.
+
+    Parameters
+    ----------
+    connection
+        The database.
+    selections
+        The views. Their keys may differ.
+    entity_rows
+        N rows with `time_column` (a timestamp with its zone; finer than microseconds is rounded down) and the entity
+        columns of every view. Other columns stay as they are.
+    vintage_us
+        Only rows recorded by this moment count, microseconds UTC; none: all that are there. That it is settled is for
+        the caller to check, with `tapeline.datasets.vintage.resolve_vintage`.
+    with_times
+        Also give the event, available and created time and the sequence of each row taken, as `time_columns` names
+        them.
+    time_column
+        Name of the entity rows' moment.
+    created_by_request
+        Only rows that had been recorded by the entity row's own moment count.
+    method
+        How to find the rows. All ways give the same; ``auto`` takes the cheaper one for each view.
+
+    Returns
+    -------
+    pyarrow.Table
+        The entity rows, unchanged, in their order and number, then the features in the order of the selections, then
+        times. A feature is null where no row counts or the row taken holds NULL; NaN stays NaN.
+
+    Raises
+    ------
+    UnknownNameError
+        If a column is missing from the entity rows or a view's table.
+    NaiveTimestampError
+        If the entity rows' moments have no time zone.
+    InvalidDataError
+        If a moment is missing, or an entity column is of another type than the view's key.
+    ParameterError
+        If two columns of the result would have the same name.
+    SchemaError
+        If a view's table does not exist.
+    """
+    names = [*entity_rows.column_names]
+    for selection in selections:
+        names += [*selection.output_names, *(time_columns(selection) if with_times else ())]
+    repeated = sorted(name for name, count in Counter(names).items() if count > 1)
+    if repeated:
+        raise ParameterError(
+            f"columns would occur twice in the result: {', '.join(repeated)}",
+            where="point-in-time join",
+            remedy="Rename the entity column, or ask for full feature names",
+        )
+    times_us = times_of(entity_rows, time_column)
+    distinct: dict[tuple[str, ...], Requests] = {}
+    result = entity_rows
+    times: list[tuple[str, pa.ChunkedArray]] = []
+    with _snapshot(connection):
+        for selection in selections:
+            columns = selection.entity_columns
+            if columns not in distinct:
+                distinct[columns] = distinct_requests(entity_rows, columns, times_us)
+            query = ViewQuery.of(connection, selection, vintage_us=vintage_us, created_by_request=created_by_request)
+            found = _find(connection, query, distinct[columns], method, with_order=with_times)
+            taken = _spread(found, distinct[columns])
+            count = len(selection.output_names)
+            for name, column in zip(selection.output_names, taken.columns[:count], strict=True):
+                result = result.append_column(name, column)
+            if with_times:
+                times += zip(time_columns(selection), taken.columns[count:], strict=True)
+    for name, column in times:
+        result = result.append_column(name, column)
+    return result
+
+
+@contextmanager
+def _snapshot(connection: psycopg.Connection[Any]) -> Iterator[None]:
+    own = connection.info.transaction_status == TransactionStatus.IDLE
+    with connection.transaction():
+        if own:
+            connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        # Compiling takes longer than these statements; and timestamps without a zone count as UTC.
+        connection.execute("SELECT set_config('jit', 'off', true), set_config('timezone', 'UTC', true)")
+        yield
+
+
+def _find(
+    connection: psycopg.Connection[Any], query: ViewQuery, requests: Requests, method: Method, *, with_order: bool
+) -> Found:
+    """The row of each request, in the way that PostgreSQL's estimates say costs less.
+
+    Lookups cost in proportion to their number (and, without a fitting index, to the table's size each time). The merge
+    costs in proportion to the rows within the requests' time range, which have to be fetched.
+    """
+    if len(requests) == 0:
+        _, columns = query.outputs(with_order=with_order)
+        return Found(arrow_schema(columns).empty_table(), np.empty(0, dtype=np.int64))
+    with Inquiry.opened(connection, query, requests) as inquiry:
+        chunks = chunk_starts(connection, query.selection) if method != "merge" else None
+        if method != "lookup":
+            cost, rows = estimate_merge(inquiry)
+            if method == "merge" or cost < estimate_lookups(inquiry, chunks):
+                return merge(inquiry, rows)
+        return look_up(inquiry, chunks, with_order=with_order)
+
+
+def _spread(found: Found, requests: Requests) -> pa.Table:
+    """The found rows, one for each entity row; nulls where there is none."""
+    index = np.full(len(requests.rows), -1, dtype=np.int64)
+    asked = requests.rows >= 0
+    index[asked] = found.index[requests.rows[asked]]
+    return found.rows.take(pa.array(index, mask=index < 0))
