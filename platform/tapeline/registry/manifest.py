@@ -41,9 +41,14 @@ class FeatureReference(_Part):
 
 
 class Sessions(_Part):
-    """The trading sessions around the end of the training data, so that a server needs no calendar library."""
+    """The trading sessions around the end of the training data, so that a server needs no calendar library.
+
+    ``first_number`` is the number of the first one in the whole calendar (``SessionTimes.number_of``), so that kernels
+    that reset with the session number sessions alike in batch and at a request.
+    """
 
     calendar: str
+    first_number: int = Field(default=0, ge=0)
     open_us: tuple[int, ...]
     close_us: tuple[int, ...]
 
