@@ -54,8 +54,8 @@ def continue_with_bars(
         partial = _check_bar(view, symbol, bars, number, last_session + 1 + number)
     state = plan.restore(stored.plan_state)
     out = np.empty(len(plan.outputs), dtype=np.float64)
-    columns = [_session_numbers(bars, last_session) if n == "session" else bars.columns[n] for n in plan.inputs]
-    rows = np.column_stack(columns)
+    numbers = (view.session_first + last_session + 1 + np.arange(len(bars))).astype(np.float64)
+    rows = np.column_stack([numbers if name == "session" else bars.columns[name] for name in plan.inputs])
     for number, row in enumerate(rows):
         plan.update(state, int(bars.event_us[number]), 0, int(bars.available_us[number]), row, out)
     position = plan.position(state)
@@ -205,15 +205,18 @@ def _check_sequence(symbol: str, stored: SavedState, trades: LiveTrades) -> None
         )
 
 
-def _session_numbers(bars: LiveBars, last_session: int) -> NDArray[np.float64]:
-    return (last_session + 1 + np.arange(len(bars))).astype(np.float64)
-
-
 def _trade_column(
     view: PlannedView, made: NDArray[np.float64], start_us: NDArray[np.int64], name: str
 ) -> NDArray[np.float64]:
     if name == "split_ratio":
         return np.ones(len(made))
     if name == "session":
-        return (np.searchsorted(view.session_open_us, start_us, side="right") - 1).astype(np.float64)
+        within = np.searchsorted(view.session_open_us, start_us, side="right") - 1
+        if len(within) and (int(within.min()) < 0 or int(start_us.max()) >= int(view.session_close_us[-1])):
+            raise ContinuityError(
+                "the bundle's calendar does not cover these trades",
+                where=f"{view.name}@{view.version}",
+                remedy="Train and deploy the model again, so that its calendar covers this time",
+            )
+        return (view.session_first + within).astype(np.float64)
     return made[:, BAR_COLUMNS.index(name)]

@@ -27,6 +27,8 @@ class PlannedView:
         Rows that each of these features needs.
     session_open_us, session_close_us
         The calendar around the end of training, int64; empty for views that need none.
+    session_first
+        Number, in the whole calendar, of the first of these sessions.
     """
 
     spec: FeatureViewSpec
@@ -39,6 +41,7 @@ class PlannedView:
     warm_up: NDArray[np.int64]
     session_open_us: NDArray[np.int64]
     session_close_us: NDArray[np.int64]
+    session_first: int
 
     @property
     def name(self) -> str:
@@ -131,4 +134,5 @@ def _planned(reference: ViewReference, manifest: BundleManifest, project: str) -
         warm_up=np.asarray(spec.plan.warm_up, dtype=np.int64)[columns],
         session_open_us=np.asarray(sessions.open_us if sessions else (), dtype=np.int64),
         session_close_us=np.asarray(sessions.close_us if sessions else (), dtype=np.int64),
+        session_first=sessions.first_number if sessions else 0,
     )
