@@ -122,7 +122,12 @@ def _ring_capacities(order: Sequence[Operation]) -> dict[str, int]:
 
 
 def _literal(constant: Constant | str) -> str:
-    """A constant as source text that evaluates to the very same number."""
+    """A constant as source text that evaluates to the very same number.
+
+    Whole numbers are wrapped, because numba compiles a function anew for every literal integer it is called with.
+    """
+    if isinstance(constant, int):
+        return f"np.int64({constant})"
     return "math.nan" if constant != constant else repr(constant)  # noqa: PLR0124
 
 
@@ -167,8 +172,9 @@ class _Writer:
             key = Expression(operation, index).key
             if key in self.rings:
                 ring, capacity = self.take(RING_HEADER + self.rings[key]), self.rings[key]
-                self.ring_names[key] = f"{ring}, {capacity}, n{target}"
-                self.line(f"n{target} = push(state, {ring}, {capacity}, {target})")
+                place = f"{_literal(ring)}, {_literal(capacity)}"
+                self.ring_names[key] = f"{place}, n{target}"
+                self.line(f"n{target} = push(state, {place}, {target})")
 
     def _statements(self, operation: Operation, targets: Sequence[str]) -> list[str]:
         operands = [self.names[operand.key] for operand in operation.operands]
@@ -194,7 +200,7 @@ class _Writer:
         slots = count_of(primitive.slots, operation.constants)
         arguments = []
         if slots or primitive.history is not None:
-            arguments += ["state", str(self.take(slots))]
+            arguments += ["state", _literal(self.take(slots))]
         if primitive.history is not None:
             arguments += [self.ring_names[operand.key] for operand in operation.operands]
         arguments += [*operands, *(_literal(constant) for constant in operation.constants)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from numba import njit
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", forceinline=True)
 def add(high: float, low: float, x: float) -> tuple[float, float]:
     """Add to an unevaluated sum ``high + low`` (Knuth's two-sum, renormalised), relative error about 1e-32.
 
@@ -18,7 +18,7 @@ def add(high: float, low: float, x: float) -> tuple[float, float]:
     return result, error - (result - total)
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", forceinline=True)
 def add_product(high: float, low: float, a: float, b: float) -> tuple[float, float]:
     """Add ``a·b`` without losing the product's rounding error (Dekker's product, Veltkamp's split).
 

@@ -19,7 +19,7 @@ RING_HEADER = 2
 State = NDArray[np.float64]
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", forceinline=True)
 def push(state: State, ring: int, capacity: int, x: float) -> int:
     """Append a value to a ring unless it is NaN; returns its position, or −1."""
     if x != x:
@@ -32,7 +32,7 @@ def push(state: State, ring: int, capacity: int, x: float) -> int:
     return position
 
 
-@njit(error_model="numpy")
+@njit(error_model="numpy", forceinline=True)
 def past(state: State, ring: int, capacity: int, newest: int, n: int) -> float:
     """The value n rows before the newest one; n < capacity."""
     position = newest - n
