@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakKeyDictionary
 
 from redis import Redis
 from redis import asyncio as redis_asyncio
+from redis.connection import ConnectionInterface
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from tapeline.core.errors import ConfigurationError
 from tapeline.storage.online import unavailable
@@ -23,9 +27,15 @@ _CONNECT_TIMEOUT_S = 5.0
 
 
 class Clients:
-    """Opens connections when they are first needed, and again in a process that was forked."""
+    """Opens connections when they are first needed, and again in a process that was forked.
+
+    Each thread reads over a connection of its own, outside the client's pool: taking one from the pool, its retries and
+    its events cost more than the server's answer. A read changes nothing, so one over a connection that the server has
+    closed in the meantime is simply done again over a new one.
+    """
 
     def __init__(self) -> None:
+        self._thread = threading.local()
         self._client: tuple[int, str, Redis] | None = None
         self._async: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[str, redis_asyncio.Redis]] = WeakKeyDictionary()
 
@@ -60,11 +70,21 @@ class Clients:
         """
         if not keys:
             return []
+        client = self.get(config)
+        known: tuple[Redis, ConnectionInterface] | None = getattr(self._thread, "connection", None)
+        if known is not None and known[0] is client:
+            try:
+                return _exchange(known[1], keys)
+            except (RedisConnectionError, RedisTimeoutError):
+                pass
         try:
-            values: Any = self.get(config).mget(keys)
+            connection = client.connection_pool.make_connection()
+            connection.connect()  # type: ignore[no-untyped-call]
+            values = _exchange(connection, keys)
         except RedisError as error:
             raise unavailable(error) from error
-        return cast("list[bytes | None]", values)
+        self._thread.connection = client, connection
+        return values
 
     async def mget_async(self, config: PackedRedisOnlineStoreConfig, keys: Sequence[bytes]) -> list[bytes | None]:
         """``mget`` on the running event loop."""
@@ -81,6 +101,15 @@ class Clients:
         known = self._async.pop(asyncio.get_running_loop(), None)
         if known is not None:
             await known[1].aclose()
+
+
+def _exchange(connection: ConnectionInterface, keys: Sequence[bytes]) -> list[bytes | None]:
+    try:
+        connection.send_command("MGET", *keys, check_health=False)  # type: ignore[no-untyped-call]
+        return cast("list[bytes | None]", connection.read_response())
+    except BaseException:
+        connection.disconnect()  # type: ignore[no-untyped-call]  # an answer that was not read must not become that of the next request
+        raise
 
 
 def address(config: PackedRedisOnlineStoreConfig) -> str:

@@ -73,7 +73,7 @@ class ViewResult:
 
     @cached_property
     def _all_present(self) -> bool:
-        return bool(self.usable.all()) and not self.rows.nulls.any()
+        return not self.rows.any_null and bool(self.usable.all())
 
     def _present(self, column: int) -> list[bool]:
         present: list[bool] = (self.usable & ~self.rows.nulls[:, column]).tolist()

@@ -77,6 +77,9 @@ class FieldStatus(IntEnum):
     OUTSIDE_MAX_AGE = 4
 
 
+_PRESENT = bytes([FieldStatus.PRESENT])
+
+
 @dataclass(frozen=True)
 class ViewRead:
     """What one view gave for N entities.
@@ -115,21 +118,22 @@ def row_statuses(
     -------
     uint8 (N,)
     """
-    statuses = np.where(rows.found, np.uint8(FieldStatus.PRESENT), np.uint8(FieldStatus.NOT_FOUND))
-    if now_us is None:
-        return statuses
-    event_us = rows.times[:, 0]
-    if ttl_us:
-        statuses[rows.found & (event_us < now_us - ttl_us)] = FieldStatus.OUTSIDE_MAX_AGE
-    if hide_future:
-        statuses[rows.found & ((event_us > now_us) | (rows.times[:, 2] > now_us))] = FieldStatus.NOT_FOUND
+    statuses = np.frombuffer(bytearray(_PRESENT * len(rows.found)), dtype=np.uint8)
+    if now_us is not None:
+        event_us = rows.times[:, 0]
+        if ttl_us:
+            statuses[event_us < now_us - ttl_us] = FieldStatus.OUTSIDE_MAX_AGE
+        if hide_future:
+            statuses[(event_us > now_us) | (rows.times[:, 2] > now_us)] = FieldStatus.NOT_FOUND
+    if rows.any_null:
+        statuses[~rows.found] = FieldStatus.NOT_FOUND
     return statuses
 
 
 def field_statuses(rows: PackedRows, of_rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """uint8 (N, columns): the row's status, or ``NULL_VALUE`` where a row that is present has a null."""
     statuses = np.repeat(of_rows[:, None], len(rows.layout.columns), axis=1)
-    if rows.nulls.any():
+    if rows.any_null:
         statuses[rows.nulls & (of_rows == FieldStatus.PRESENT)[:, None]] = FieldStatus.NULL_VALUE
     return statuses
 
