@@ -12,14 +12,40 @@ $$;
 
 -- The latest moment k for which "as recorded by k" can no longer change: before the start of every open transaction.
 -- created_timestamp is a transaction's start, so a row stamped before this moment is either committed or will never be.
+-- It refuses rather than guess where it cannot see every writer.
 -- SECURITY DEFINER: an ordinary role does not see when other roles' transactions began.
-CREATE FUNCTION tapeline.safe_horizon() RETURNS timestamptz LANGUAGE sql VOLATILE SECURITY DEFINER
+CREATE FUNCTION tapeline.safe_horizon() RETURNS timestamptz LANGUAGE plpgsql VOLATILE SECURITY DEFINER
     SET search_path = pg_catalog AS $$
-    SELECT least(
-        clock_timestamp() - interval '10 milliseconds',  -- a transaction starts before it is seen to have started
-        (SELECT min(xact_start) FROM pg_stat_activity
-         WHERE datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid())
-            - interval '1 microsecond')
+DECLARE
+    -- Taken first, and a little early: a transaction starts shortly before it is seen to have started.
+    horizon timestamptz := clock_timestamp() - interval '10 milliseconds';
+    oldest  timestamptz;
+    hidden  integer;
+BEGIN
+    IF pg_is_in_recovery() THEN
+        RAISE EXCEPTION 'a standby does not see the transactions that are open on its primary'
+            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Ask the primary for the safe horizon.';
+    END IF;
+    IF EXISTS (SELECT 1 FROM pg_prepared_xacts WHERE database = current_database()) THEN
+        RAISE EXCEPTION 'a prepared transaction is open, and nothing says when it began'
+            USING ERRCODE = 'object_not_in_prerequisite_state',
+                  HINT = 'Commit or roll back what SELECT * FROM pg_prepared_xacts shows.';
+    END IF;
+    -- The activity is read once in a transaction unless the old picture is dropped.
+    PERFORM pg_stat_clear_snapshot();
+    SELECT min(coalesce(xact_start, CASE WHEN state = 'active' THEN query_start END)),
+           count(*) FILTER (WHERE backend_type IS NULL)
+    INTO oldest, hidden
+    FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid()
+      AND (backend_type IS NULL OR backend_type NOT IN ('autovacuum worker', 'walsender'));
+    IF hidden > 0 THEN
+        RAISE EXCEPTION '% connections of other roles hide when their transactions began', hidden
+            USING ERRCODE = 'insufficient_privilege',
+                  HINT = format('As a superuser: GRANT pg_read_all_stats TO %I', current_user);
+    END IF;
+    RETURN least(horizon, oldest - interval '1 microsecond');
+END
 $$;
 
 CREATE TABLE tapeline.sources (

@@ -13,6 +13,13 @@ from psycopg import sql
 from tapeline.core.settings import Settings
 from tapeline.storage.migrations import migrate
 
+from tests.editions.plugin import (  # noqa: F401 - fixtures and a hook
+    _editions,
+    apache_database,
+    community_database,
+    edition_database,
+    pytest_terminal_summary,
+)
 from tests.support.session import SessionServers
 
 _TEMPLATE = "tapeline_template"

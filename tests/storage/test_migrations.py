@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import psycopg
-
 from tapeline.storage.migrations import migrate, migrations, require_schema
 
 

@@ -56,7 +56,7 @@ def start(folder: Path, order: dict[str, Any]) -> None:
             cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            preexec_fn=options.before_start,
+            preexec_fn=options.before_start,  # noqa: PLW1509 - this process has one thread
         )
         assert server.stdout is not None
         if server.stdout.readline().strip() != b"ready":

@@ -1,0 +1,74 @@
+"""Fixtures of the TimescaleDB editions, and the loud line about one that this machine cannot run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.editions.cache import EditionUnavailable
+from tests.editions.server import EDITIONS, EditionServer
+
+_REQUIRED = "TAPELINE_REQUIRE_EDITIONS"
+_unavailable: dict[str, str] = {}
+
+
+class _Editions:
+    """Starts each edition when a test first asks for it."""
+
+    def __init__(self) -> None:
+        self._running: dict[str, EditionServer] = {}
+
+    def get(self, edition: str) -> EditionServer:
+        if edition not in self._running and edition not in _unavailable:
+            try:
+                self._running[edition] = EditionServer(edition)
+            except EditionUnavailable as reason:
+                _unavailable[edition] = str(reason)
+        if edition in self._running:
+            return self._running[edition]
+        message = f"TimescaleDB {edition} cannot run here: {_unavailable[edition]}"
+        if os.environ.get(_REQUIRED) == "1":
+            pytest.fail(message, pytrace=False)
+        pytest.skip(message)
+
+    def close(self) -> None:
+        for server in self._running.values():
+            server.close()
+
+
+@pytest.fixture(scope="session")
+def _editions() -> Iterator[_Editions]:
+    editions = _Editions()
+    yield editions
+    editions.close()
+
+
+@pytest.fixture
+def apache_database(_editions: _Editions) -> Iterator[str]:
+    """URL of an empty database on TimescaleDB's Apache edition."""
+    with _editions.get("apache").fresh_database() as url:
+        yield url
+
+
+@pytest.fixture
+def community_database(_editions: _Editions) -> Iterator[str]:
+    """URL of an empty database on TimescaleDB's Community edition."""
+    with _editions.get("community").fresh_database() as url:
+        yield url
+
+
+@pytest.fixture(params=["none", *(pytest.param(edition, marks=pytest.mark.edition(edition)) for edition in EDITIONS)])
+def edition_database(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """Each edition in turn, plain PostgreSQL first: its name and the URL of an empty database."""
+    fixture = "empty_database" if request.param == "none" else f"{request.param}_database"
+    return request.param, request.getfixturevalue(fixture)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say in one line each which edition went untested: a skip must not pass unseen."""
+    for edition, reason in _unavailable.items():
+        terminalreporter.write_line(
+            f"NOT TESTED: TimescaleDB {edition}. {reason}. ({_REQUIRED}=1 makes this a failure.)", red=True, bold=True
+        )
