@@ -72,7 +72,7 @@ def primitive(
     """Compile a function as a primitive; see :class:`Primitive`. Strict IEEE arithmetic: no fastmath, x/0 is not raised."""
 
     def register(function: Callable[..., Any]) -> Any:
-        compiled = njit(error_model="numpy", forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
+        compiled = njit(error_model="numpy", forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)  # type: ignore[call-overload]
         _PRIMITIVES[compiled] = Primitive(compiled, outputs, slots, history, delay)
         return compiled
 
