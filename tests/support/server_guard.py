@@ -38,7 +38,8 @@ def end(folder: Path) -> None:
 def start(folder: Path, order: dict[str, Any]) -> None:
     """Start what the order names: ``valkey``, ``postgres`` (with programs and settings), or any ``command``."""
     place = Place.inside(folder)
-    place.own()
+    if order:
+        place.own()
     options = ServerOptions(durable=False, die_with_parent=True)
     if order.get("valkey"):
         start_valkey(place, options)

@@ -26,7 +26,8 @@ class SessionServers:
     Parameters
     ----------
     order
-        What to start, as `server_guard` understands it; none: the embedded PostgreSQL and Valkey.
+        What to start, as `server_guard` understands it; none: the embedded PostgreSQL and Valkey. With an empty
+        order the guard only watches the folder, and ends what others start in it.
     """
 
     def __init__(self, order: dict[str, Any] | None = None) -> None:
@@ -36,7 +37,12 @@ class SessionServers:
         self.place = Place.inside(self.folder)
         guard = Path(__file__).with_name("server_guard.py")
         self._guard = subprocess.Popen(
-            [sys.executable, guard, self.folder, json.dumps(order or {"valkey": True, "postgres": {}})],
+            [
+                sys.executable,
+                guard,
+                self.folder,
+                json.dumps({"valkey": True, "postgres": {}} if order is None else order),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

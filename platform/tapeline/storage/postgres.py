@@ -57,7 +57,7 @@ def connect(settings: Settings | None = None, *, autocommit: bool = False) -> ps
     except psycopg.OperationalError as error:
         host = parameters.get("host") or parameters.get("hostaddr") or "the default socket"
         raise UnavailableError(
-            f"PostgreSQL does not answer: {str(error).strip()}",
+            f"PostgreSQL does not answer: {' '.join(str(error).split())}",
             where=f"database {parameters.get('dbname', '')} at {host}",
             remedy=(
                 "Check the address in TAPELINE_POSTGRES_URL and that its server runs"

@@ -110,7 +110,7 @@ def _erase(place: Place) -> None:
         if folder.exists():
             shutil.rmtree(folder)
     if place.postgres_data.is_relative_to(SHARED_FOLDER):
-        place.postgres_data.parent.rmdir()
+        shutil.rmtree(place.postgres_data.parent)
     shutil.rmtree(place.folder)
 
 

@@ -25,9 +25,6 @@ class ServerOptions:
         False: do not wait for the disk. A crash of the machine (not of the server) may then lose data; for tests.
     die_with_parent
         Have the system end the servers when the process that started them ends, however it ends (Linux).
-    redis_password
-        If given, Valkey listens on a free loopback port too and asks for this password; else on its socket only. For
-        clients that cannot use a socket.
     postgres_programs
         Folder of another PostgreSQL's programs (one built with TimescaleDB, say); none: those of the wheel.
     postgres_settings
@@ -36,7 +33,6 @@ class ServerOptions:
 
     durable: bool = True
     die_with_parent: bool = False
-    redis_password: str | None = None
     postgres_programs: Path | None = None
     postgres_settings: tuple[tuple[str, str], ...] = ()
 

@@ -123,6 +123,7 @@ class Place:
             base = make_shared_folder() / self.postgres_data.parent.name
             base.mkdir(exist_ok=True)
             base.chmod(0o755)
+            (base / "home").write_text(str(home))  # tells the doctor whose it is
         self.own()
         content = {
             "home": str(home),

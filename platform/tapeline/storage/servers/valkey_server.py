@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import socket
 import subprocess
 import time
 from pathlib import Path
@@ -40,11 +38,8 @@ def start_valkey(place: Place, options: ServerOptions) -> ProcessIdentity:
     log = place.valkey_data / _LOG
     if log.is_file() and log.stat().st_size > _LOG_BYTES_MAX:
         log.replace(log.with_suffix(".log.1"))
-    configuration = _configuration(place, options)
-    # Passed as a file: a password in the arguments would show in every list of processes.
     path = place.valkey_data / _CONFIGURATION
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.writelines(f"{name} {value}\n" for name, value in configuration)
+    path.write_text("".join(f"{name} {value}\n" for name, value in _configuration(place, options)))
     process = subprocess.Popen(
         [program, path],
         cwd=place.valkey_data,
@@ -56,7 +51,7 @@ def start_valkey(place: Place, options: ServerOptions) -> ProcessIdentity:
         preexec_fn=options.before_start,  # noqa: PLW1509 - only set in a process without threads
     )
     identity = ProcessIdentity.of(process.pid)
-    if identity is None or not _wait_until_ready(place, options, identity):
+    if identity is None or not _wait_until_ready(place, identity):
         process.kill()
         process.wait()
         raise UnavailableError(
@@ -93,19 +88,9 @@ def running_valkey(place: Place) -> ProcessIdentity | None:
         return None
 
 
-def valkey_tcp_port(place: Place) -> int | None:
-    """The loopback port that the running server listens on, or none."""
-    for line in (place.valkey_data / _CONFIGURATION).read_text().splitlines():
-        name, _, value = line.partition(" ")
-        if name == "port":
-            return int(value) or None
-    return None
-
-
 def _configuration(place: Place, options: ServerOptions) -> list[tuple[str, str]]:
-    settings = [
-        ("port", str(_free_port()) if options.redis_password else "0"),
-        ("bind", "127.0.0.1"),
+    return [
+        ("port", "0"),
         ("unixsocket", _quoted(place.valkey_socket)),
         ("unixsocketperm", "700"),
         ("dir", _quoted(place.valkey_data)),
@@ -119,23 +104,14 @@ def _configuration(place: Place, options: ServerOptions) -> list[tuple[str, str]
         ("maxmemory", str(memory_bytes() // 2)),
         ("maxmemory-policy", "noeviction"),
     ]
-    if options.redis_password:
-        settings.append(("requirepass", options.redis_password))
-    return settings
 
 
 def _quoted(path: Path) -> str:
     return '"' + str(path).replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _wait_until_ready(place: Place, options: ServerOptions, identity: ProcessIdentity) -> bool:
-    client = redis.Redis(unix_socket_path=str(place.valkey_socket), password=options.redis_password, socket_timeout=5.0)
+def _wait_until_ready(place: Place, identity: ProcessIdentity) -> bool:
+    client = redis.Redis(unix_socket_path=str(place.valkey_socket), socket_timeout=5.0)
     deadline = time.monotonic() + _START_S
     with client:
         while time.monotonic() < deadline and identity.is_alive:
