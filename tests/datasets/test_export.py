@@ -1,0 +1,228 @@
+from __future__ import annotations
+
+import json
+from datetime import datetime
+
+import numpy as np
+import polars as pl
+import psycopg
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from tapeline.core.errors import (
+    EmptyDataError,
+    InvalidDataError,
+    NaiveTimestampError,
+    ParameterError,
+    UnknownNameError,
+    VintageError,
+)
+from tapeline.core.timestamps import MINUTE_US, from_us, to_us
+from tapeline.datasets import Generated, export, read_entities
+from tapeline.datasets.manifest import read_manifest
+
+from tests.datasets.market import LAG_US, PLAN, add_values, open_market
+
+
+@pytest.fixture
+def sessions(connection):
+    return open_market(connection)
+
+
+def moments(table, name="event_timestamp"):
+    return table.column(name).cast(pa.int64()).to_numpy()
+
+
+def test_a_generated_data_set(connection, sessions, tmp_path):
+    manifest = export(connection, PLAN, Generated(), tmp_path / "d", labels="direction:5d")
+    table = pq.read_table(tmp_path / "d" / "data.parquet")
+    assert table.column_names == [
+        "symbol",
+        "event_timestamp",
+        "sma_3",
+        "rsi_4",
+        "label",
+        "label_return",
+        "label_end_timestamp",
+    ]
+    # 40 and 30 sessions, of which the last five of each have no label yet.
+    assert manifest.row_count == table.num_rows == 35 + 25
+    assert (manifest.entities.rows, manifest.labels.without_label) == (70, 10)
+    keys = table.select(["event_timestamp", "symbol"])
+    assert keys.sort_by([("event_timestamp", "ascending"), ("symbol", "ascending")]).equals(keys)
+    first = table.filter(pa.array(np.array(table.column("symbol")) == "AAA"))
+    assert moments(first).tolist() == (sessions.close_us[:35] + LAG_US).tolist()
+    assert moments(first, "label_end_timestamp").tolist() == sessions.close_us[5:].tolist()
+    assert np.isnan(first.column("sma_3").to_numpy()[:3]).all()
+    assert not np.isnan(first.column("sma_3").to_numpy()[3:]).any()
+    assert read_manifest(tmp_path / "d") == manifest
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["d"]
+    row = connection.execute("SELECT content_sha256, row_count FROM tapeline.datasets").fetchone()
+    assert row == (manifest.content_sha256, 60)
+    assert manifest.views[0].definition["name"] == "tiny"
+
+
+def test_a_row_knows_nothing_that_was_not_available(connection, sessions, tmp_path):
+    """Just before a session's bar is available, the row has the values of the session before."""
+    early = pa.table(
+        {
+            "symbol": ["AAA", "AAA"],
+            "event_timestamp": pa.array([int(sessions.close_us[9]) + LAG_US + d for d in (-1, 0)], pa.int64()).cast(
+                pa.timestamp("us", tz="UTC")
+            ),
+        }
+    )
+    export(connection, PLAN, early, tmp_path / "d")
+    values = pq.read_table(tmp_path / "d" / "data.parquet").column("sma_3").to_pylist()
+    stored = [
+        row[0]
+        for row in connection.execute(
+            "SELECT sma_3 FROM features.tiny__v1 WHERE symbol = 'AAA' ORDER BY event_timestamp"
+        ).fetchall()
+    ]
+    assert values == stored[8:10]
+
+
+def test_a_late_correction_changes_later_exports_only(connection, sessions, tmp_path):
+    before = export(connection, PLAN, Generated(), tmp_path / "a", labels="direction:5d")
+    add_values(
+        connection, "AAA", type(sessions)("XNYS", sessions.open_us[8:9], sessions.close_us[8:9]), np.array([[9.0, 9.0]])
+    )
+    connection.commit()
+    again = export(connection, PLAN, Generated(), tmp_path / "b", labels="direction:5d", as_of_us=before.as_of_us)
+    later = export(connection, PLAN, Generated(), tmp_path / "c", labels="direction:5d")
+    assert again.content_sha256 == before.content_sha256 != later.content_sha256
+    changed = [c.name for c, d in zip(before.columns, later.columns, strict=True) if c.sha256 != d.sha256]
+    assert changed == ["sma_3", "rsi_4"]
+
+
+def test_choices_of_entity_rows(connection, sessions, tmp_path):
+    start, end = int(sessions.close_us[20]), int(sessions.close_us[22]) + LAG_US
+    chosen = Generated(("BBB",), start_us=start, end_us=end)
+    manifest = export(connection, PLAN, chosen, tmp_path / "a")
+    assert (manifest.row_count, manifest.labels) == (3, None)
+    assert manifest.entities.description.startswith("BBB every session from 2010-")
+    grid = export(connection, PLAN, Generated(("BBB",), every="30m", start_us=start, end_us=end), tmp_path / "b")
+    assert grid.row_count == 1 + 2 * 13
+    kept = export(connection, PLAN, Generated(), tmp_path / "c", labels="direction:5d", keep_without_label=True)
+    table = pq.read_table(tmp_path / "c" / "data.parquet")
+    assert kept.row_count == 70
+    assert [table.column(name).null_count for name in ("label", "label_return", "label_end_timestamp")] == [10] * 3
+
+
+@pytest.mark.parametrize(
+    ("entities", "options", "error", "match"),
+    [
+        (Generated(("AAB",)), {}, UnknownNameError, "AAA"),
+        (Generated(end_us=0), {}, EmptyDataError, "span"),
+        (Generated(every="5x"), {}, ParameterError, "duration"),
+        (Generated(), {"labels": "direction:200d"}, EmptyDataError, "has a label"),
+        (Generated(), {"labels": "directions:5d"}, UnknownNameError, "direction"),
+        (Generated(), {"labels": "direction:5d", "prices": "us-dayly"}, UnknownNameError, "us-daily"),
+        (Generated(), {"as_of_us": to_us("2200-01-01T00:00:00+00:00")}, VintageError, "safe horizon"),
+        (pl.DataFrame({"symbol": ["AAA"], "event_timestamp": [datetime(2010, 2, 1)]}), {}, NaiveTimestampError, "time zone"),  # noqa: DTZ001
+        (pl.DataFrame({"symbol": ["ZZZ"], "event_timestamp": [from_us(to_us("2010-02-01T00:00:00+00:00"))]}), {}, UnknownNameError, "ZZZ"),
+        (pl.DataFrame({"event_timestamp": [1]}), {}, InvalidDataError, "symbol"),
+        (pl.DataFrame({"symbol": [], "event_timestamp": []}), {}, EmptyDataError, "no entity rows"),
+    ],
+)  # fmt: skip
+def test_bad_input_leaves_nothing(connection, sessions, tmp_path, entities, options, error, match):
+    with pytest.raises(error, match=match):
+        export(connection, PLAN, entities, tmp_path / "d", **options)
+    assert list(tmp_path.iterdir()) == []
+    assert connection.execute("SELECT count(*) FROM tapeline.datasets").fetchone() == (0,)
+
+
+def test_a_vintage_before_all_records(connection, sessions, tmp_path):
+    with pytest.raises(EmptyDataError, match="no symbol has data"):
+        export(connection, PLAN, Generated(), tmp_path / "d", as_of_us=to_us("2011-01-01T00:00:00+00:00"))
+
+
+def test_repeated_entity_rows(connection, sessions, tmp_path):
+    row = pl.DataFrame({"symbol": ["AAA"], "event_timestamp": [from_us(int(sessions.close_us[20]))]})
+    with pytest.raises(InvalidDataError, match="more than once"):
+        export(connection, PLAN, pl.concat([row, row]), tmp_path / "d")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_in_use_is_left_alone(connection, sessions, tmp_path):
+    (tmp_path / "d").mkdir()
+    export(connection, PLAN, Generated(("AAA",)), tmp_path / "d")
+    with pytest.raises(ParameterError, match="--overwrite"):
+        export(connection, PLAN, Generated(), tmp_path / "d")
+    assert export(connection, PLAN, Generated(), tmp_path / "d", overwrite=True).row_count == 70
+    assert read_manifest(tmp_path / "d").row_count == 70
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "letter.txt").write_text("dear")
+    with pytest.raises(ParameterError, match="no data set"):
+        export(connection, PLAN, Generated(), tmp_path / "home", overwrite=True)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["d", "home"]
+
+
+def test_a_full_disk_leaves_nothing(connection, sessions, tmp_path, monkeypatch):
+    def full(*_args, **_options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pq, "write_table", full)
+    with pytest.raises(OSError, match="No space"):
+        export(connection, PLAN, Generated(), tmp_path / "d")
+    assert list(tmp_path.iterdir()) == []
+    assert connection.execute("SELECT count(*) FROM tapeline.datasets").fetchone() == (0,)
+
+
+def test_rows_of_an_open_writer_are_beyond_the_horizon(connection, sessions, database, tmp_path):
+    with psycopg.connect(database) as writer:
+        writer.execute("SELECT now()")
+        manifest = export(connection, PLAN, Generated(), tmp_path / "d")
+        opened = writer.execute("SELECT now()").fetchone()[0]
+        assert manifest.as_of_us < to_us(opened)
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_entity_files(tmp_path, ending):
+    path = tmp_path / f"rows.{ending}"
+    if ending == "csv":
+        path.write_text("symbol,note,event_timestamp\nB,x,2013-03-01T16:00:00-05:00\nA,y,2013-03-01T21:00:00Z\n")
+    else:
+        aware = [from_us(to_us("2013-03-01T21:00:00+00:00"))] * 2
+        pl.DataFrame({"symbol": ["B", "A"], "event_timestamp": aware}).cast(
+            {"event_timestamp": pl.Datetime("ns", "UTC")}
+        ).write_parquet(path)
+    table = read_entities(path)
+    assert table.column_names == ["symbol", "event_timestamp"]
+    assert table.column("symbol").to_pylist() == ["A", "B"]
+    assert set(moments(table)) == {to_us("2013-03-01T21:00:00+00:00")}
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "match"),
+    [
+        ("symbol,event_timestamp\nA,2013-03-01T21:00:00\n", NaiveTimestampError, "row 0"),
+        ("symbol,time\nA,2013-03-01T21:00:00Z\n", InvalidDataError, "lacks event_timestamp"),
+        ("symbol,event_timestamp\nA,\n", InvalidDataError, "row 0"),
+        ("symbol,event_timestamp\nA,2013-03-01T21:00:00Z\nA,noon\n", ParameterError, "row 1"),
+        ("symbol,event_timestamp\n", EmptyDataError, "no rows"),
+        ("", EmptyDataError, "empty"),
+    ],
+)
+def test_bad_entity_files(tmp_path, text, error, match):
+    path = tmp_path / "rows.csv"
+    path.write_text(text)
+    with pytest.raises(error, match=match):
+        read_entities(path)
+
+
+def test_absent_and_foreign_entity_files(tmp_path):
+    with pytest.raises(ParameterError, match="does not exist"):
+        read_entities(tmp_path / "rows.csv")
+    (tmp_path / "rows.json").write_text(json.dumps([]))
+    with pytest.raises(ParameterError, match="neither"):
+        read_entities(tmp_path / "rows.json")
+
+
+def test_the_grid_is_aligned(connection, sessions, tmp_path):
+    export(connection, PLAN, Generated(("AAA",), every="30m"), tmp_path / "d")
+    got = moments(pq.read_table(tmp_path / "d" / "data.parquet")) - LAG_US
+    assert (got % (30 * MINUTE_US) == 0).all()
+    inside = np.searchsorted(sessions.open_us, got, side="left") - 1
+    assert ((got > sessions.open_us[inside]) & (got <= sessions.close_us[inside])).all()

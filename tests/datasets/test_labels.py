@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tapeline.compute.sessions import SessionTimes
+from tapeline.core.errors import EmptyDataError, ParameterError, UnknownNameError
+from tapeline.core.timestamps import HOUR_US, MINUTE_US
+from tapeline.datasets.labels import MISSING_US, LabelSpec, compute_labels
+from tapeline.datasets.prices import Prices, Splits
+
+from tests.datasets.market import sessions_from
+
+DAY = 24 * HOUR_US
+NO_SPLITS = Splits(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
+
+
+def one(prices, sessions, splits=NO_SPLITS, events=None):
+    return {"A": Prices(sessions.close_us if events is None else events, np.asarray(prices, dtype=float), splits)}
+
+
+def label(spec, moments, prices, sessions):
+    moments = np.asarray(moments, dtype=np.int64)
+    return compute_labels(LabelSpec.parse(spec), np.array(["A"] * len(moments)), moments, prices, sessions)
+
+
+@pytest.mark.parametrize(
+    ("text", "sessions", "hours"),
+    [
+        ("direction:5d", 5, 0),
+        ("forward_return:1w", 5, 0),
+        ("volatility:1mo", 21, 0),
+        ("direction:4h", 0, 4),
+        ("triple_barrier:10d:1.5", 10, 0),
+    ],
+)
+def test_texts(text, sessions, hours):
+    spec = LabelSpec.parse(text)
+    assert (spec.sessions, spec.hours) == (sessions, hours)
+    assert LabelSpec.parse(str(spec)) == spec
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["direction", "direction:0d", "direction:5", "direction:5d:2", "direction:999mo", "volatility:1h",
+     "triple_barrier:5d:x", "triple_barrier:5d:-1"],
+)  # fmt: skip
+def test_malformed_texts(text):
+    with pytest.raises(ParameterError, match=r"Write it|Use"):
+        LabelSpec.parse(text)
+
+
+def test_an_unknown_label_names_the_nearest():
+    with pytest.raises(UnknownNameError, match="direction"):
+        LabelSpec.parse("directon:5d")
+
+
+def test_five_sessions_ahead_over_holidays_and_half_days():
+    sessions = sessions_from("2012-11-19", 12)  # Thanksgiving closes the 22nd, the 23rd is a half day
+    prices = np.array([10, 11, 12, 13, 14, 15, 14, 13, 12, 11, 10, 9], dtype=float)
+    got = label("direction:5d", sessions.close_us + 15 * MINUTE_US, one(prices, sessions), sessions)
+    assert got.end_us[:7].tolist() == sessions.close_us[5:].tolist()
+    np.testing.assert_allclose(got.forward_return[:7], prices[5:] / prices[:7] - 1)
+    assert got.value[:7].tolist() == (prices[5:] > prices[:7]).astype(float).tolist()
+    assert np.isnan(got.value[7:]).all()
+    assert (got.end_us[7:] == MISSING_US).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(offset=st.integers(0, 30 * DAY), horizon=st.integers(1, 6), seed=st.integers(0, 5))
+def test_the_end_is_the_nth_close_after_and_the_base_the_last_before(offset, horizon, seed):
+    sessions = sessions_from("2012-11-01", 40)
+    prices = 50 + np.cumsum(np.random.default_rng(seed).normal(size=40))
+    moment = int(sessions.close_us[0]) + offset
+    got = label(f"forward_return:{horizon}d", [moment], one(prices, sessions), sessions)
+    base = max(i for i in range(40) if sessions.close_us[i] <= moment)
+    end = [i for i in range(40) if sessions.close_us[i] > moment][horizon - 1]
+    assert got.end_us[0] == sessions.close_us[end]
+    assert got.forward_return[0] == pytest.approx(prices[end] / prices[base] - 1)
+
+
+def test_later_prices_never_matter():
+    sessions = sessions_from("2012-01-03", 30)
+    prices = 50 + np.cumsum(np.random.default_rng(1).normal(size=30))
+    for spec in ("direction:5d", "volatility:5d", "triple_barrier:5d:1", "forward_return:5d"):
+        full = label(spec, sessions.close_us[:25], one(prices, sessions), sessions)
+        other = prices.copy()
+        other[25:] *= 3
+        cut = label(spec, sessions.close_us[:25], one(other, sessions), sessions)
+        early = full.end_us < sessions.close_us[25]
+        assert 0 < early.sum() < 25
+        np.testing.assert_array_equal(full.value[early], cut.value[early])
+
+
+def test_a_split_on_the_way_is_undone():
+    sessions = sessions_from("2005-02-22", 10)  # AAPL split two for one at the open of 2005-02-28, session 4
+    split = Splits(sessions.open_us[4:5], sessions.open_us[4:5], np.array([2.0]))
+    traded = np.array([88, 89, 88, 89, 45, 44, 45, 46, 47, 48], dtype=float)
+    got = label("forward_return:2d", sessions.close_us, one(traded, sessions, split), sessions)
+    share = np.where(np.arange(10) >= 4, 2.0, 1.0) * traded
+    np.testing.assert_allclose(got.forward_return[:8], share[2:] / share[:8] - 1)
+    late = Splits(sessions.open_us[4:5], sessions.close_us[9:], np.array([2.0]))
+    unaware = label("forward_return:2d", sessions.close_us, one(traded, sessions, late), sessions)
+    assert unaware.forward_return[3] == pytest.approx(44 / 89 - 1)
+    path = label("volatility:5d", sessions.close_us[:4], one(traded, sessions, split), sessions)
+    assert path.value[0] < 0.1
+
+
+def test_a_session_without_a_price_gives_no_label():
+    sessions = sessions_from("2012-01-03", 12)
+    prices = np.arange(12.0) + 50
+    keep = np.arange(12) != 6
+    got = label(
+        "direction:2d", sessions.close_us, one(prices[keep], sessions, events=sessions.close_us[keep]), sessions
+    )
+    assert np.flatnonzero(np.isnan(got.value)).tolist() == [4, 6, 10, 11]
+    nobody = compute_labels(LabelSpec.parse("direction:2d"), np.array(["B"]), sessions.close_us[:1], {}, sessions)
+    assert np.isnan(nobody.value).all()
+
+
+def test_no_change_is_not_up():
+    sessions = sessions_from("2012-01-03", 3)
+    assert label("direction:1d", sessions.close_us[:1], one([5, 5, 6], sessions), sessions).value[0] == 0.0
+
+
+def test_hours_count_only_while_the_venue_is_open():
+    sessions = sessions_from("2012-01-03", 3)
+    minutes = np.concatenate([np.arange(o + MINUTE_US, c + 1, MINUTE_US) for o, c in zip(sessions.open_us, sessions.close_us, strict=True)])  # fmt: skip
+    prices = np.arange(len(minutes), dtype=float) + 100
+    market = one(prices, sessions, events=minutes)
+    start = int(sessions.close_us[0]) - 30 * MINUTE_US
+    got = label("forward_return:1h", [start, int(sessions.open_us[0]) + HOUR_US], market, sessions)
+    assert got.end_us[0] == sessions.open_us[1] + 30 * MINUTE_US
+    assert got.forward_return[0] == pytest.approx(60 / prices[minutes == start][0])
+    assert got.end_us[1] == sessions.open_us[0] + 2 * HOUR_US
+    to_close = label("direction:1h", [int(sessions.close_us[0]) - HOUR_US], market, sessions)
+    assert to_close.end_us[0] == sessions.close_us[0]
+    between = label("direction:1h", [int(sessions.close_us[0]) + 3 * HOUR_US], market, sessions)
+    assert between.end_us[0] == sessions.open_us[1] + HOUR_US
+    past = label("direction:1h", [int(sessions.close_us[2]) - MINUTE_US], market, sessions)
+    assert past.end_us[0] == MISSING_US
+
+
+def test_without_a_trade_until_the_end_there_is_no_label():
+    sessions = sessions_from("2012-01-03", 2)
+    events = sessions.open_us[0] + np.array([10, 20, 200]) * MINUTE_US
+    got = label(
+        "direction:1h", [int(sessions.open_us[0]) + 30 * MINUTE_US], one([5, 6, 7], sessions, events=events), sessions
+    )
+    assert np.isnan(got.value[0])
+
+
+def test_barriers_end_the_label_when_they_are_touched():
+    sessions = sessions_from("2012-01-03", 40)
+    random = np.random.default_rng(4)
+    calm = 100 * np.exp(np.cumsum(random.normal(scale=0.01, size=25)))
+    prices = np.concatenate([calm, calm[-1] * np.array([1.0, 1.2, 1.2, 0.5, 0.5]), np.full(10, calm[-1] * 0.5)])
+    got = label("triple_barrier:5d:2", sessions.close_us[[24, 26, 32]], one(prices, sessions), sessions)
+    assert got.end_us.tolist() == sessions.close_us[[26, 28, 37]].tolist()
+    assert got.value.tolist() == [1.0, 0.0, 0.0]
+
+
+def test_volatility():
+    sessions = sessions_from("2012-01-03", 4)
+    prices = np.array([100.0, 110.0, 99.0, 99.0])
+    got = label("volatility:3d", sessions.close_us[:1], one(prices, sessions), sessions)
+    assert got.value[0] == pytest.approx(np.sqrt(np.log(1.1) ** 2 + np.log(0.9) ** 2))
+
+
+def test_a_calendar_that_begins_too_late():
+    sessions = sessions_from("2012-01-03", 4)
+    with pytest.raises(EmptyDataError, match="begins after"):
+        label("direction:1d", [int(sessions.close_us[0]) - 1], one(np.ones(4), sessions), sessions)
+
+
+def test_symbols_do_not_mix():
+    sessions = sessions_from("2012-01-03", 3)
+    market = {"A": Prices(sessions.close_us, np.array([1.0, 2, 3]), NO_SPLITS),
+              "B": Prices(sessions.close_us, np.array([3.0, 2, 1]), NO_SPLITS)}  # fmt: skip
+    symbols = np.array(["A", "B", "A", "B"], dtype=object)
+    times = np.repeat(sessions.close_us[:2], 2)
+    got = compute_labels(LabelSpec.parse("direction:1d"), symbols, times, market, SessionTimes("XNYS", sessions.open_us, sessions.close_us))  # fmt: skip
+    assert got.value.tolist() == [1.0, 0.0, 1.0, 0.0]
