@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakKeyDictionary
 
+import hiredis
 from redis import Redis
 from redis import asyncio as redis_asyncio
-from redis.connection import ConnectionInterface
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.exceptions import RedisError, ResponseError
 
 from tapeline.core.errors import ConfigurationError
 from tapeline.storage.online import unavailable
@@ -24,13 +23,13 @@ if TYPE_CHECKING:
     from tapeline.feast_ext.online_store import PackedRedisOnlineStoreConfig
 
 _CONNECT_TIMEOUT_S = 5.0
+_RECEIVE_BYTES = 1 << 16
 
 
 class Clients:
     """Opens connections when they are first needed, and again in a process that was forked.
 
-    Each thread reads over a connection of its own, outside the client's pool: taking one from the pool, its retries and
-    its events cost more than the server's answer. A read changes nothing, so one over a connection that the server has
+    Each thread reads over a connection of its own. A read changes nothing, so one over a connection that the server has
     closed in the meantime is simply done again over a new one.
     """
 
@@ -71,19 +70,18 @@ class Clients:
         if not keys:
             return []
         client = self.get(config)
-        known: tuple[Redis, ConnectionInterface] | None = getattr(self._thread, "connection", None)
-        if known is not None and known[0] is client:
-            try:
-                return _exchange(known[1], keys)
-            except (RedisConnectionError, RedisTimeoutError):
-                pass
+        known: _ReadConnection | None = getattr(self._thread, "connection", None)
         try:
-            connection = client.connection_pool.make_connection()
-            connection.connect()  # type: ignore[no-untyped-call]
-            values = _exchange(connection, keys)
-        except RedisError as error:
+            if known is not None and known.client is client:
+                try:
+                    return known.mget(keys)
+                except OSError:
+                    self._thread.connection = None
+            known = _ReadConnection(client)
+            values = known.mget(keys)
+            self._thread.connection = known
+        except (RedisError, OSError) as error:
             raise unavailable(error) from error
-        self._thread.connection = client, connection
         return values
 
     async def mget_async(self, config: PackedRedisOnlineStoreConfig, keys: Sequence[bytes]) -> list[bytes | None]:
@@ -103,13 +101,33 @@ class Clients:
             await known[1].aclose()
 
 
-def _exchange(connection: ConnectionInterface, keys: Sequence[bytes]) -> list[bytes | None]:
-    try:
-        connection.send_command("MGET", *keys, check_health=False)  # type: ignore[no-untyped-call]
-        return cast("list[bytes | None]", connection.read_response())
-    except BaseException:
-        connection.disconnect()  # type: ignore[no-untyped-call]  # an answer that was not read must not become that of the next request
-        raise
+class _ReadConnection:
+    """A connection that only ever asks ``MGET``: redis-py opens it (address, TLS, password, database), hiredis talks.
+
+    redis-py's own path through a command takes longer than the server's answer.
+    """
+
+    def __init__(self, client: Redis) -> None:
+        self.client = client
+        self._connection = client.connection_pool.make_connection()
+        self._connection.connect()  # type: ignore[no-untyped-call]
+        self._socket: socket.socket = self._connection._sock  # type: ignore[attr-defined]  # noqa: SLF001
+        self._replies = hiredis.Reader()
+
+    def mget(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        try:
+            self._socket.sendall(hiredis.pack_command((b"MGET", *keys)))  # type: ignore[arg-type]
+            while (reply := self._replies.gets()) is False:
+                data = self._socket.recv(_RECEIVE_BYTES)
+                if not data:
+                    raise ConnectionResetError("the server closed the connection")
+                self._replies.feed(data)
+        except BaseException:  # an answer that was not read must not become that of the next request
+            self._connection.disconnect()  # type: ignore[no-untyped-call]
+            raise
+        if isinstance(reply, hiredis.ReplyError):
+            raise ResponseError(str(reply))
+        return cast("list[bytes | None]", reply)
 
 
 def address(config: PackedRedisOnlineStoreConfig) -> str:

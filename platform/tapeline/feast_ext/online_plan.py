@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+import numpy as np
 from feast import utils
 from feast.feature_service import FeatureService
 from feast.feature_view import DUMMY_ENTITY_ID, FeatureView
@@ -13,11 +16,12 @@ from feast.infra.online_stores.online_store import OnlineStore
 from feast.infra.registry.base_registry import BaseRegistry
 from feast.value_type import ValueType
 from feast.version_utils import parse_version
+from numpy.typing import NDArray
 
 from tapeline.core.timestamps import MICROSECOND
 from tapeline.feast_ext.packing import entity_parts, layout_of
 from tapeline.storage.keys import view_prefix
-from tapeline.storage.packed import Layout
+from tapeline.storage.packed import FLOAT_KINDS, Layout
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,15 @@ class ViewPlan:
     features: tuple[str, ...]
     names: tuple[str, ...]
     columns: tuple[int, ...]
-    key_columns: tuple[str, ...] = ()
+    key_columns: tuple[str, ...]
+
+    @cached_property
+    def float_slots(self) -> NDArray[np.intp] | None:
+        """Slots of the requested features if all are floats, so that they can be read in one piece; else none."""
+        kinds = {self.layout.columns[column].kind for column in self.columns}
+        if not kinds or not kinds <= FLOAT_KINDS:
+            return None
+        return np.array([self.layout.slots.index(column) for column in self.columns], dtype=np.intp)
 
 
 @dataclass(frozen=True)
@@ -51,12 +63,12 @@ class RequestPlan:
     join_keys: frozenset[str]
     key_types: Mapping[str, ValueType]
     needed: frozenset[str]
-    feature_types: Mapping[str, ValueType]
+    feature_types: dict[str, ValueType]
     plain: bool
 
     def keys(self, columns: Mapping[str, Sequence[Any]]) -> list[bytes]:
         """The keys to fetch, view by view, entities in request order."""
-        parts = {name: entity_parts(columns[name], self.key_types.get(name, ValueType.UNKNOWN)) for name in self.needed}
+        parts = {name: entity_parts(columns[name], self.key_types[name]) for name in self.needed}
         keys: list[bytes] = []
         for view in self.views:
             first, *rest = (parts[name] for name in view.key_columns)
@@ -164,7 +176,7 @@ def plan_request(
         views=views,
         order=tuple(order),
         join_keys=frozenset(join_keys),
-        key_types=key_types,
+        key_types=defaultdict(lambda: ValueType.UNKNOWN, key_types),
         needed=needed,
         feature_types=OnlineStore._build_feature_types(grouped),  # noqa: SLF001
         plain=plain,

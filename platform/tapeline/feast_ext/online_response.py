@@ -21,23 +21,33 @@ from tapeline.core.timestamps import SECOND_US
 from tapeline.feast_ext.online_plan import RequestPlan, ViewPlan
 from tapeline.feast_ext.packing import column_protos, tail_proto
 from tapeline.storage.online import FieldStatus, row_statuses
-from tapeline.storage.packed import FLOAT_KINDS, PackedRows
+from tapeline.storage.packed import FLOAT_KINDS, PackedRows, decode_many
 
 _DIRECT_TYPES = {ValueType.STRING: str, ValueType.INT64: int, ValueType.INT32: int}
 
 
 @dataclass(frozen=True)
 class ViewResult:
-    """The rows that one view gave, in request order, and what is to be said of each."""
+    """What one view gave, in request order, and what is to be said of each row at the moment of the request.
+
+    ``values`` are packed values of the plan's layout, checked, none where there is no row; they are unpacked when
+    somebody looks at them.
+    """
 
     plan: ViewPlan
-    rows: PackedRows
-    statuses: NDArray[np.uint8]
+    values: Sequence[bytes | None]
+    now_us: int
+    replayed: bool
 
-    @classmethod
-    def of(cls, plan: ViewPlan, rows: PackedRows, *, now_us: int, replayed: bool) -> ViewResult:
-        """Judge rows by the clock and the view's TTL."""
-        return cls(plan, rows, row_statuses(rows, now_us=now_us, ttl_us=plan.ttl_us, hide_future=replayed))
+    @cached_property
+    def rows(self) -> PackedRows:
+        """The rows unpacked."""
+        return decode_many(self.plan.layout, self.values)
+
+    @cached_property
+    def statuses(self) -> NDArray[np.uint8]:
+        """A ``FieldStatus`` for each row: uint8 (N,)."""
+        return row_statuses(self.rows, now_us=self.now_us, ttl_us=self.plan.ttl_us, hide_future=self.replayed)
 
     @cached_property
     def usable(self) -> NDArray[np.bool_]:
@@ -74,6 +84,14 @@ class ViewResult:
     @cached_property
     def _all_present(self) -> bool:
         return not self.rows.any_null and bool(self.usable.all())
+
+    def columns(self, feature_types: Mapping[str, ValueType]) -> list[list[Any]]:
+        """Python values of all requested features, one list a feature."""
+        slots = self.plan.float_slots
+        if slots is not None and self._all_present:
+            lists: list[list[Any]] = self.rows.slots[:, slots].T.tolist()
+            return lists
+        return [self.python(position, feature_types.get(name)) for position, name in enumerate(self.plan.names)]
 
     def _present(self, column: int) -> list[bool]:
         present: list[bool] = (self.usable & ~self.rows.nulls[:, column]).tolist()
@@ -145,7 +163,7 @@ class PackedOnlineResponse(OnlineResponse):
         self._keys = keys
         self._results = results
         self._version_metadata = version_metadata
-        self._feature_types = dict(plan.feature_types)
+        self._feature_types = plan.feature_types
 
     @cached_property
     def proto(self) -> GetOnlineFeaturesResponse:  # type: ignore[override]
@@ -153,7 +171,7 @@ class PackedOnlineResponse(OnlineResponse):
         response = GetOnlineFeaturesResponse()
         zero = Timestamp()
         for name, values in self._keys.items():
-            protos = python_values_to_proto_values(list(values), self._plan.key_types.get(name, ValueType.UNKNOWN))
+            protos = python_values_to_proto_values(list(values), self._plan.key_types[name])
             response.metadata.feature_names.val.append(name)
             response.results.append(
                 GetOnlineFeaturesResponse.FeatureVector(
@@ -176,16 +194,16 @@ class PackedOnlineResponse(OnlineResponse):
             response[name] = self._key_values(name, values)
             if include_event_timestamps:
                 response[name + TIMESTAMP_POSTFIX] = [0] * len(response[name])
+        columns = [result.columns(self._feature_types) for result in self._results]
         for view, position in self._plan.order:
             name = self._plan.views[view].names[position]
-            result = self._results[view]
-            response[name] = result.python(position, self._feature_types.get(name))
+            response[name] = columns[view][position]
             if include_event_timestamps:
-                response[name + TIMESTAMP_POSTFIX] = [event // SECOND_US for event in result.events_us]
+                response[name + TIMESTAMP_POSTFIX] = [event // SECOND_US for event in self._results[view].events_us]
         return response
 
     def _key_values(self, name: str, values: Sequence[Any]) -> list[Any]:
-        value_type = self._plan.key_types.get(name, ValueType.UNKNOWN)
+        value_type = self._plan.key_types[name]
         expected = _DIRECT_TYPES.get(value_type)
         if expected is not None and all(type(value) is expected for value in values):
             return list(values)

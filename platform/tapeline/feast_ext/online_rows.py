@@ -14,7 +14,7 @@ from redis import Redis
 from tapeline.feast_ext.packing import entity_part, moment_us, pack_rows
 from tapeline.storage.keys import view_prefix
 from tapeline.storage.online import find_layout
-from tapeline.storage.packed import UNKNOWN, Layout, PackedRows, decode_many, encode_many, layout_id, translate
+from tapeline.storage.packed import UNKNOWN, Layout, decode_many, encode_many, layout_id, translate
 
 
 def pack_batch(
@@ -48,26 +48,30 @@ def pack_batch(
     return [(prefix + entity, value) for entity, value in zip(greatest, packed, strict=True)]
 
 
-def decode_view(
+def in_present_layout(
     client: Callable[[], Redis], project: str, layout: Layout, values: Sequence[bytes | None]
-) -> PackedRows:
-    """Rows of one view. Values that were written before the view's features changed are read by their own layout.
+) -> Sequence[bytes | None]:
+    """Values of one view, all of the layout it has now: what was written before its features changed is translated.
 
     Raises
     ------
     IntegrityError
         If a value is damaged or of a layout that nobody published.
     """
+    head, size = layout.head, layout.fixed_bytes
+    for value in values:
+        if value is not None and not (value.startswith(head) and len(value) == size):
+            break
+    else:
+        return values
     others = {layout_id(value) for value in values if value is not None and not value.startswith(layout.prefix)}
-    if not others:
-        return decode_many(layout, values)
-    known = {other: find_layout(client(), project, layout.view, layout.version, other) for other in others}
-    return decode_many(
-        layout,
-        [
+    if others:
+        known = {other: find_layout(client(), project, layout.view, layout.version, other) for other in others}
+        values = [
             value
             if value is None or value.startswith(layout.prefix)
             else translate(value, known[layout_id(value)], layout)
             for value in values
-        ],
-    )
+        ]
+    decode_many(layout, values)
+    return values

@@ -42,7 +42,7 @@ from tapeline.feast_ext.online_clients import Clients
 from tapeline.feast_ext.online_fallback import FeastPath, in_requested_order
 from tapeline.feast_ext.online_plan import RequestPlan, plan_request, plan_view, stored_layout
 from tapeline.feast_ext.online_response import PackedOnlineResponse, ViewResult
-from tapeline.feast_ext.online_rows import decode_view, pack_batch
+from tapeline.feast_ext.online_rows import in_present_layout, pack_batch
 from tapeline.feast_ext.packing import entity_part
 from tapeline.storage.online import (
     delete_layouts,
@@ -285,8 +285,8 @@ class PackedRedisOnlineStore(FeastPath, OnlineStore):
 
     def _result(self, config: RepoConfig, plan: Any, values: Sequence[bytes | None]) -> ViewResult:
         clock = self.clock(config)
-        rows = decode_view(lambda: self._clients.get(config.online_store), config.project, plan.layout, values)
-        return ViewResult.of(plan, rows, now_us=clock.now_us(), replayed=isinstance(clock, ReplayClock))
+        values = in_present_layout(lambda: self._clients.get(config.online_store), config.project, plan.layout, values)
+        return ViewResult(plan, values, clock.now_us(), isinstance(clock, ReplayClock))
 
     def _response(
         self,
@@ -315,9 +315,12 @@ def _plain_columns(plan: RequestPlan, entity_rows: EntityRows) -> dict[str, Sequ
         return None
     columns: dict[str, Sequence[Any]]
     if isinstance(entity_rows, list):
-        if not entity_rows or any(row.keys() != entity_rows[0].keys() for row in entity_rows):
+        if not entity_rows:
             return None
-        columns = {name: [row[name] for row in entity_rows] for name in entity_rows[0]}
+        names = entity_rows[0].keys()
+        if len(entity_rows) > 1 and any(row.keys() != names for row in entity_rows):
+            return None
+        columns = {name: [row[name] for row in entity_rows] for name in names}
     else:
         columns = {name: list(column.val if hasattr(column, "val") else column) for name, column in entity_rows.items()}
         if len({len(column) for column in columns.values()}) != 1:

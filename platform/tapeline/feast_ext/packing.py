@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from tapeline.core.errors import IntegrityError, InvalidDataError
 from tapeline.core.timestamps import EPOCH, MICROSECOND
-from tapeline.storage.keys import EntityValue, entity_key_sorted
+from tapeline.storage.keys import EntityValue, entity_key_sorted, entity_part_of
 from tapeline.storage.packed import INTEGER_KINDS, Column, Layout
 
 _KINDS = {ValueType.DOUBLE: "float64", ValueType.FLOAT: "float32"}
@@ -28,6 +28,7 @@ _KIND_OF_NUMBER = {
     "bool": "bool_val",
     "unix_timestamp": "unix_timestamp_val",
 }
+_PLAIN_KEY_TYPES = {ValueType.STRING: str, ValueType.INT64: int, ValueType.INT32: int}
 _NULLS = frozenset({None, "null_val"})
 _KEY_FIELDS = frozenset({"string_val", "bytes_val", "int32_val", "int64_val", "bool_val", "unix_timestamp_val"})
 
@@ -76,12 +77,10 @@ def entity_value(value: ValueProto) -> EntityValue:
 
 def entity_parts(values: Sequence[Any], value_type: ValueType) -> list[bytes]:
     """The key parts of one join key's values, converted as Feast converts them."""
-    expected = {ValueType.STRING: str, ValueType.INT64: int, ValueType.INT32: int}.get(value_type)
+    expected = _PLAIN_KEY_TYPES.get(value_type)
     if expected is not None and all(type(value) is expected for value in values):
-        return [entity_key_sorted((value,)) for value in values]
-    return [
-        entity_key_sorted((entity_value(proto),)) for proto in python_values_to_proto_values(list(values), value_type)
-    ]
+        return [entity_part_of(value) for value in values]
+    return [entity_part_of(entity_value(proto)) for proto in python_values_to_proto_values(list(values), value_type)]
 
 
 def pack_rows(

@@ -49,15 +49,11 @@ def entity_key_sorted(values: Sequence[EntityValue]) -> bytes:
     InvalidDataError
         If a value is neither text, bytes, a whole number nor a boolean, or is text that UTF-8 cannot hold.
     """
-    return b"".join([_part(value) for value in values])
+    return b"".join([entity_part_of(value) for value in values])
 
 
-def glob(prefix: bytes) -> bytes:
-    """A pattern for ``SCAN`` that matches every key with a prefix and nothing else."""
-    return prefix.decode().translate(_GLOB).encode() + b"*"
-
-
-def _part(value: EntityValue) -> bytes:
+def entity_part_of(value: EntityValue) -> bytes:
+    """One value of an entity key; see ``entity_key_sorted``."""
     if isinstance(value, str):
         try:
             data = value.encode()
@@ -75,3 +71,8 @@ def _part(value: EntityValue) -> bytes:
         f"{value!r} of type {type(value).__name__} cannot be part of an entity key",
         remedy="Use text, bytes or whole numbers as join keys",
     )
+
+
+def glob(prefix: bytes) -> bytes:
+    """A pattern for ``SCAN`` that matches every key with a prefix and nothing else."""
+    return prefix.decode().translate(_GLOB).encode() + b"*"

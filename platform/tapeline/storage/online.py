@@ -371,7 +371,7 @@ def find_layout(redis: Redis, project: str, view: str, version: int, layout_id: 
     return layout
 
 
-def unavailable(error: RedisError) -> UnavailableError:
+def unavailable(error: RedisError | OSError) -> UnavailableError:
     """The error a caller can act on."""
     return UnavailableError(f"the online store cannot be used: {error}", remedy="Check it with: tapeline status")
 
