@@ -75,7 +75,7 @@ def compile_view(view: PlannedView) -> None:
     Without the run, numba would load them when the first live row comes.
     """
     plan = view.spec.plan
-    if not any(cache_folder().glob(f"plan_{plan.hash[:32]}*/*.nbi")):
+    if not any(cache_folder().glob(f"*{plan.hash[:32]}*/*.nbi")):
         logger.info("compiling the kernels of %s@%d: the first start takes a while", view.name, view.version)
     state, out = plan.new_state(), np.empty(len(plan.outputs))
     plan.update(state, 1, 0, 1, np.ones(len(plan.inputs)), out)

@@ -1,0 +1,164 @@
+"""Computes again what a request's live rows gave, from the raw rows in the database."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import psycopg
+from numpy.typing import NDArray
+
+from tapeline.compute.history import Floats, Integers, SplitVersions, Versions, newest_of_keys
+from tapeline.compute.reading import BEGINNING_US, END_US, Change, read_splits, read_versions
+from tapeline.compute.replay import LONG_AGO_US
+from tapeline.compute.rows import AvailableFloor, EntityState, RowRunner
+from tapeline.compute.sessions import session_times
+from tapeline.core.timestamps import from_us
+from tapeline.features.view import FeatureViewSpec
+from tapeline.monitoring.served import ServedRow, ServedView
+from tapeline.storage.state_codec import decode_state
+
+_NO_FLOOR = AvailableFloor(LONG_AGO_US, LONG_AGO_US)
+_NO_SPLITS = (np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float64))
+
+
+class LiveReplay:
+    """Continues states as a server did, but by way of the batch code and from raw history.
+
+    Keeps each entity's history and the last states computed, so that many requests on one state cost one computation.
+
+    Parameters
+    ----------
+    connection
+        The database.
+    spec
+        The view.
+    """
+
+    def __init__(self, connection: psycopg.Connection[Any], spec: FeatureViewSpec) -> None:
+        self._connection = connection
+        self._spec = spec
+        self._runner = RowRunner(spec)
+        self._histories: dict[str, tuple[Versions, SplitVersions]] = {}
+        self._states: dict[tuple[Any, ...], EntityState] = {}
+
+    def from_history(self, row: ServedRow, used: ServedView) -> NDArray[np.float64]:
+        """Features, shape (outputs,), of the raw rows recorded by then, continued by the request's rows."""
+        return self._continue(self._state(row, used), row)
+
+    def from_snapshots(self, row: ServedRow, used: ServedView) -> list[NDArray[np.float64]]:
+        """The same from each state snapshot at the position that the server continued."""
+        assert used.state_event_us is not None
+        snapshots = self._connection.execute(
+            "SELECT state FROM tapeline.state_snapshots WHERE view = %s AND version = %s AND entity = %s"
+            " AND event_timestamp = %s AND sequence = %s AND created_timestamp <= %s ORDER BY created_timestamp DESC",
+            (
+                self._spec.name,
+                self._spec.version,
+                row.entity,
+                from_us(used.state_event_us),
+                used.state_sequence,
+                from_us(row.served_us),
+            ),
+        ).fetchall()
+        results = []
+        for (data,) in snapshots:
+            saved = decode_state(bytes(data), plan_hash=self._runner.plan.hash)
+            state = EntityState(self._runner.plan.restore(saved.plan_state), saved.bar_state, saved.outputs)
+            results.append(self._continue(state, row))
+        return results
+
+    def _state(self, row: ServedRow, used: ServedView) -> EntityState:
+        versions, splits = self._history(row.entity)
+        known = np.flatnonzero((versions.created_us <= row.served_us) & (versions.available_us <= row.request_us))
+        assert used.state_event_us is not None
+        assert used.state_sequence is not None
+        event_us, sequence = versions.event_us[known], versions.sequence[known]
+        before = (event_us < used.state_event_us) | (
+            (event_us == used.state_event_us) & (sequence <= used.state_sequence)
+        )
+        known = known[before]
+        newest_recorded = int(versions.created_us[known].max()) if len(known) else 0
+        newest_available = int(versions.available_us[known].max()) if len(known) else 0
+        key = (row.entity, used.state_event_us, used.state_sequence, len(known), newest_recorded, newest_available)
+        if key not in self._states:
+            if len(self._states) > 64:  # states of old positions are not asked for again
+                self._states.clear()
+            self._states[key] = self._compute(versions, splits, known, row)
+        return self._states[key]
+
+    def _compute(self, versions: Versions, splits: SplitVersions, known: Integers, row: ServedRow) -> EntityState:
+        newest = known[
+            newest_of_keys(versions.event_us, versions.sequence, versions.available_us, versions.created_us, known)
+        ]
+        rows = newest[versions.live[newest]]
+        recorded = splits.created_us <= row.served_us
+        known_splits = SplitVersions(
+            splits.event_us[recorded],
+            splits.sequence[recorded],
+            splits.available_us[recorded],
+            splits.created_us[recorded],
+            splits.deleted[recorded],
+            splits.ratio[recorded],
+        )
+        _, state = self._runner.advance(
+            self._runner.fresh(),
+            versions.event_us[rows],
+            versions.sequence[rows],
+            versions.available_us[rows],
+            np.ascontiguousarray(versions.values[rows]),
+            known_splits.known_at(row.request_us),
+            _NO_FLOOR,
+        )
+        return state
+
+    def _history(self, symbol: str) -> tuple[Versions, SplitVersions]:
+        if symbol not in self._histories:
+            if len(self._histories) > 64:
+                self._histories.clear()
+            change = [Change(symbol, BEGINNING_US, END_US, BEGINNING_US, 0)]
+            [versions] = read_versions(self._connection, self._spec, change, [(BEGINNING_US, -(2**63))])
+            [splits] = read_splits(self._connection, change)
+            self._histories[symbol] = versions, splits
+        return self._histories[symbol]
+
+    def _continue(self, state: EntityState, row: ServedRow) -> NDArray[np.float64]:
+        if self._runner.width_us is None:
+            return self._continue_bars(state, row.live_rows["bars"])
+        return self._continue_trades(state, row.live_rows["trades"])
+
+    def _continue_trades(self, state: EntityState, trades: Mapping[str, Any]) -> NDArray[np.float64]:
+        values = np.column_stack([_floats(trades["price"]), _floats(trades["size"])])
+        event_us, sequence, available_us = (_integers(trades[n]) for n in ("event_us", "sequence", "available_us"))
+        _, after = self._runner.advance(state, event_us, sequence, available_us, values, _NO_SPLITS, _NO_FLOOR)
+        return np.asarray(self._runner.finish_open_bar(after, _NO_SPLITS, _NO_FLOOR).outputs[-1])
+
+    def _continue_bars(self, state: EntityState, bars: Mapping[str, Any]) -> NDArray[np.float64]:
+        event_us = _integers(bars["event_us"])
+        times = session_times(self._spec.rows.calendar)
+        # Of an unfinished bar too, the session is the one that is open just before the bar ends.
+        start_us = times.open_us[times.number_of(event_us - 1)]
+        names = ("open", "high", "low", "close", "volume")
+        values = np.column_stack([start_us.astype(np.float64), *(_floats(bars[name]) for name in names)])
+        ratio = _floats(bars["split_ratio"])
+        effective = np.flatnonzero(ratio != 1.0)
+        finished, _ = self._runner.advance(
+            state,
+            event_us,
+            np.zeros(len(event_us), dtype=np.int64),
+            _integers(bars["available_us"]),
+            values,
+            (start_us[effective], ratio[effective]),
+            _NO_FLOOR,
+        )
+        return np.asarray(finished.outputs[-1])
+
+
+def _floats(values: Sequence[float | str]) -> Floats:
+    """float64 of numbers and of the words that JSON has no numbers for."""
+    return np.array([float(value) for value in values], dtype=np.float64)
+
+
+def _integers(values: Sequence[int]) -> Integers:
+    return np.asarray(values, dtype=np.int64)
