@@ -43,7 +43,7 @@ class Parameter:
         """
         where = f"indicator {indicator}, parameter {self.name}"
         whole = isinstance(self.default, int)
-        if isinstance(value, bool) or not isinstance(value, int | float) or (whole and value != int(value)):
+        if isinstance(value, bool) or not isinstance(value, int | float) or (whole and not float(value).is_integer()):
             raise ParameterError(
                 f"{value!r} is not a {'whole ' if whole else ''}number", where=where, remedy=f"Default: {self.default}"
             )
