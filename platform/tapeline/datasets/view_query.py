@@ -13,12 +13,12 @@ from psycopg import sql
 from tapeline.core.errors import InvalidDataError, SchemaError, UnknownNameError
 from tapeline.core.timestamps import DAY_US, from_us
 from tapeline.datasets.plan import ViewSelection
-from tapeline.storage.copy_reader import Column, describe, readable
+from tapeline.storage.copy_reader import CAST_OIDS, Column, describe, readable
 
 UNLIMITED_TTL_US = 365 * 2_000 * DAY_US
 """A TTL from here on counts as none: subtracting it would leave PostgreSQL's range of times."""
 
-_BOOLEAN, _BIGINT, _TEXT, _DOUBLE, _TIMESTAMPTZ = 16, 20, 25, 701, 1184
+_BIGINT, _TIMESTAMPTZ = 20, 1184
 _INTEGERS, _TEXTS, _TIMES = frozenset({20, 21, 23}), frozenset({25, 1043}), frozenset({1082, 1114, 1184})
 
 
@@ -139,7 +139,7 @@ class ViewQuery:
             pieces.append(
                 sql.SQL("{}::{}").format(_column(feature.name), sql.SQL(cast)) if cast else _column(feature.name)
             )
-            columns.append(Column(f"c{len(columns)}", _CAST_OIDS[cast] if cast else feature.oid))
+            columns.append(Column(f"c{len(columns)}", CAST_OIDS[cast] if cast else feature.oid))
         if with_order:
             times = (self.selection.event_column, self.selection.available_column, self.selection.created_column)
             order = [(name, "timestamptz", _TIMESTAMPTZ) for name in times]
@@ -257,7 +257,6 @@ class ViewQuery:
         return terms
 
 
-_CAST_OIDS = {"float8": _DOUBLE, "float8[]": 1022, "text": _TEXT, "text[]": 1009}
 _TYPE_NAMES = {16: "boolean", 17: "bytea", 18: '"char"', 19: "name", 1042: "bpchar", 1700: "numeric", 2950: "uuid"}
 _TYPE_NAMES |= {701: "double precision", 700: "real", 1082: "date", 1114: "timestamp", 1184: "timestamptz"}
 

@@ -10,16 +10,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tapeline.feast_ext.offline_store import TimescaleOfflineStore as TimescaleOfflineStore
+    from tapeline.feast_ext.offline_store import TimescaleOfflineStoreConfig as TimescaleOfflineStoreConfig
     from tapeline.feast_ext.online_store import PackedRedisOnlineStore as PackedRedisOnlineStore
     from tapeline.feast_ext.online_store import PackedRedisOnlineStoreConfig as PackedRedisOnlineStoreConfig
+    from tapeline.feast_ext.resolve import retrieval_plan as retrieval_plan
+    from tapeline.feast_ext.saved_dataset import SavedDatasetTimescaleStorage as SavedDatasetTimescaleStorage
+    from tapeline.feast_ext.saved_dataset import TimescaleLoggingDestination as TimescaleLoggingDestination
+    from tapeline.feast_ext.source import TimescaleSource as TimescaleSource
 
 _HOMES = {
     "PackedRedisOnlineStore": "online_store",
     "PackedRedisOnlineStoreConfig": "online_store",
-    "SavedDatasetTimescaleStorage": "source",
+    "SavedDatasetTimescaleStorage": "saved_dataset",
+    "TimescaleLoggingDestination": "saved_dataset",
     "TimescaleOfflineStore": "offline_store",
     "TimescaleOfflineStoreConfig": "offline_store",
     "TimescaleSource": "source",
+    "retrieval_plan": "resolve",
 }
 
 __all__ = sorted(_HOMES)  # noqa: PLE0605

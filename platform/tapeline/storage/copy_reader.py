@@ -22,6 +22,8 @@ from psycopg.abc import Loader
 from psycopg.pq import Format
 from psycopg.rows import tuple_row
 
+from tapeline.core.errors import SchemaError
+
 ROWS_PER_BATCH = 65_536
 """Rows decoded at once: it bounds the memory that undecoded messages take."""
 
@@ -68,6 +70,10 @@ _ARRAYS: dict[int, pa.DataType] = {
 }  # fmt: skip
 _NUMERIC = {1700: "float8", 1231: "float8[]"}
 _AS_TEXT_ARRAYS = {2951: "text[]", 199: "text[]", 3807: "text[]", 1014: "text[]"}  # uuid, json, jsonb, char
+
+
+CAST_OIDS = {"float8": 701, "float8[]": 1022, "text": 25, "text[]": 1009}
+"""OIDs of the types that `readable` names."""
 
 
 def readable(oid: int) -> str | None:
@@ -129,6 +135,32 @@ def read_copy(connection: psycopg.Connection[Any], query: sql.Composable, column
     if rows:
         batches.append(_decode(connection, rows, columns, schema))
     return pa.Table.from_batches(batches, schema=schema)
+
+
+def read_query(connection: psycopg.Connection[Any], query: sql.Composable) -> pa.Table:
+    """Run any query on the caller's connection and fetch its result as an Arrow table.
+
+    Types without an Arrow form come as text, exact decimals as double.
+
+    Raises
+    ------
+    SchemaError
+        If the query is wrong, or reads what does not exist.
+    """
+    try:
+        with connection.transaction():
+            found = describe(connection, query)
+    except psycopg.errors.SyntaxErrorOrAccessRuleViolation as error:
+        raise SchemaError(f"the query cannot be run: {str(error).strip()}") from error
+    casts = [readable(column.oid) for column in found]
+    if not any(casts):
+        return read_copy(connection, query, found)
+    chosen, columns = [], []
+    for column, cast in zip(found, casts, strict=True):
+        value = sql.SQL("q.{}").format(sql.Identifier(column.name))
+        chosen.append(sql.SQL("{}::{}").format(value, sql.SQL(cast)) if cast else value)
+        columns.append(Column(column.name, CAST_OIDS[cast] if cast else column.oid))
+    return read_copy(connection, sql.SQL("SELECT {} FROM ({}) AS q").format(sql.SQL(", ").join(chosen), query), columns)
 
 
 def _arrow_type(oid: int) -> pa.DataType:
