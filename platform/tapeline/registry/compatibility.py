@@ -12,7 +12,8 @@ from tapeline.registry.manifest import BundleManifest
 _VERSIONS = "SELECT view, version, plan_hash, lineage_hash, table_name FROM tapeline.feature_view_versions"
 _COLUMNS = """
     SELECT attname FROM pg_attribute
-    WHERE attrelid = to_regclass(format('features.%%I', %s::text)) AND attnum > 0 AND NOT attisdropped
+    WHERE attrelid = coalesce(to_regclass(%(table)s), to_regclass(format('features.%%I', %(table)s::text)))
+        AND attnum > 0 AND NOT attisdropped
 """
 
 
@@ -40,7 +41,7 @@ def check_features(connection: psycopg.Connection[Any], manifest: BundleManifest
                 where=f"model {manifest.model}",
                 remedy="Train again on this database's features",
             )
-        columns = {column for (column,) in connection.execute(_COLUMNS, (table,)).fetchall()}
+        columns = {column for (column,) in connection.execute(_COLUMNS, {"table": table}).fetchall()}
         for feature in manifest.features:
             if (feature.view, feature.version) == (view.view, view.version) and feature.name not in columns:
                 raise UnknownNameError("feature", feature.name, columns, where=f"model {manifest.model}, view {name}")
