@@ -95,6 +95,8 @@ def down(settings: Settings, *, erase: bool = False) -> list[str]:
     """
     place = Place.of_home(settings.home_path)
     if not place.folder.is_dir():
+        if erase:
+            return []
         raise NotRunningError(f"no server was ever started in {settings.home_path}", remedy="Start with: tapeline up")
     with _one_at_a_time(place):
         stopped = [name for name, stop in (("postgresql", stop_postgres), ("valkey", stop_valkey)) if stop(place)]

@@ -94,7 +94,8 @@ def postgres_configuration(run: Path, options: ServerOptions) -> dict[str, str]:
         "timezone": "UTC",
         "log_timezone": "UTC",
         "fsync": "on" if options.durable else "off",
-        "synchronous_commit": "on" if options.durable else "off",
+        # On even where fsync is off: else killing the server alone loses commits.
+        "synchronous_commit": "on",
         "full_page_writes": "on" if options.durable else "off",
         "logging_collector": "on",
         "log_directory": "log",

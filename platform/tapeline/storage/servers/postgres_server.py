@@ -17,7 +17,7 @@ from tapeline.storage.servers.account import caller, postgres_account
 from tapeline.storage.servers.binaries import postgres_programs
 from tapeline.storage.servers.options import ServerOptions, postgres_configuration
 from tapeline.storage.servers.place import DATABASE, Place
-from tapeline.storage.servers.processes import ProcessIdentity, processes_inside
+from tapeline.storage.servers.processes import ProcessIdentity, is_taken, processes_inside, reap
 
 _INCLUDED = "tapeline.conf"
 _LOG = "tapeline-start.log"
@@ -145,19 +145,23 @@ def running_postgres(place: Place) -> ProcessIdentity | None:
 
 
 def clear_stale_pid_file(place: Place) -> None:
-    """Remove a lock file whose number now belongs to some other program, which PostgreSQL itself cannot tell.
+    """Remove a lock file whose number the system gives to some other program, or to a dead one that nobody reaped.
 
-    It is removed only where no process works in the data folder any more. Where the number belongs to nobody, PostgreSQL's
-    own check is left to decide: it knows whether workers of the old server still hold the shared memory.
+    PostgreSQL itself would take either for a running server. The file is removed only once no process works in the data folder
+    any more. Where the number is free PostgreSQL's own check decides: it sees whether workers still hold the shared memory.
     """
     pid = _recorded_pid(place)
-    if pid is None or ProcessIdentity.of(pid) is None or running_postgres(place) is not None:
+    if pid is None or running_postgres(place) is not None:
+        return
+    reap(pid)
+    if not is_taken(pid):
         return
     deadline = time.monotonic() + _ORPHANS_S
-    while next(processes_inside(place.cluster), None) is not None and time.monotonic() < deadline:
+    while next(processes_inside(place.cluster), None) is not None:
+        if time.monotonic() > deadline:
+            return
         time.sleep(0.05)
-    if next(processes_inside(place.cluster), None) is None:
-        (place.cluster / "postmaster.pid").unlink(missing_ok=True)
+    (place.cluster / "postmaster.pid").unlink(missing_ok=True)
 
 
 def _recorded_pid(place: Place) -> int | None:

@@ -45,11 +45,11 @@ class ProcessIdentity:
         deadline = time.monotonic() + timeout_s
         pause_s = 0.002
         while self.is_alive:
-            _reap(self.pid)
             if time.monotonic() > deadline:
                 return not self.is_alive
             time.sleep(pause_s)
             pause_s = min(pause_s * 1.5, 0.1)
+        reap(self.pid)
         return True
 
     def stop(self, gentle: signal.Signals, *, timeout_s: float) -> bool:
@@ -74,8 +74,19 @@ class ProcessIdentity:
                 os.kill(self.pid, number)
 
 
-def _reap(pid: int) -> None:
-    """Collect the exit status if it is our own child, so that it does not stay as a zombie."""
+def is_taken(pid: int) -> bool:
+    """Whether the system still lists the number, be it for a process that ended and was not reaped."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def reap(pid: int) -> None:
+    """Collect the exit status of a child of ours that ended, so that its number is free."""
     with suppress(ChildProcessError, OSError):
         os.waitpid(pid, os.WNOHANG)
 
