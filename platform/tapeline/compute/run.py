@@ -1,0 +1,401 @@
+"""The back-fill: brings a view's feature table up to what its raw rows say, whatever arrived since it was last run."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import psycopg
+import pyarrow as pa
+import redis as redis_library
+from psycopg.pq import TransactionStatus
+
+from tapeline.compute.history import Integers
+from tapeline.compute.reading import (
+    BEGINNING_US,
+    END_US,
+    Change,
+    read_changes,
+    read_splits,
+    read_versions,
+    source_symbols,
+)
+from tapeline.compute.replay import Checkpoint, EntityHistory, Replayed, Stored, replay
+from tapeline.compute.rows import EntityState, RowRunner
+from tapeline.core.errors import EmptyDataError, ParameterError, UnavailableError, UnknownNameError
+from tapeline.core.settings import get_settings
+from tapeline.core.timestamps import to_us
+from tapeline.features.view import FeatureViewSpec, TradeBars
+from tapeline.storage.feature_tables import append_rows, qualified_name, read_stored, register_view
+from tapeline.storage.snapshots import (
+    Progress,
+    find_bases,
+    newest_states,
+    publish_states,
+    read_progress,
+    write_progress,
+    write_snapshots,
+)
+from tapeline.storage.state_codec import SavedState
+
+RAW_ROWS_MAX = 2_000_000
+"""New raw rows that are held in memory at once."""
+ENTITIES_MAX = 256
+"""Entities that are computed and written together."""
+SNAPSHOTS_PER_RUN_MAX = 16
+_BAR_SPACING = 256
+_TRADE_SPACING = 16_384
+# The safe horizon lies this far in the past even when nobody writes.
+_HORIZON_MARGIN_S = 0.012
+
+
+@dataclass(frozen=True)
+class BackfillReport:
+    """What a back-fill did.
+
+    Attributes
+    ----------
+    view, version, table
+        What was filled.
+    registered
+        Whether the view version was new.
+    entities, entities_changed
+        Entities looked at, and those that had something new.
+    rows_read
+        New raw rows.
+    rows_computed, rows_added
+        Feature rows computed, and those of them that did not stand in the table yet.
+    snapshots_added, states_published
+        State snapshots written to PostgreSQL, and newest states written to Redis.
+    seconds
+        Wall time.
+    """
+
+    view: str
+    version: int
+    table: str
+    registered: bool
+    entities: int
+    entities_changed: int
+    rows_read: int
+    rows_computed: int
+    rows_added: int
+    snapshots_added: int
+    states_published: int
+    seconds: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report as JSON data."""
+        return asdict(self)
+
+
+@dataclass
+class _Totals:
+    changed: set[str]
+    read: int = 0
+    computed: int = 0
+    added: int = 0
+    snapshots: int = 0
+
+
+def backfill(
+    connection: psycopg.Connection[Any],
+    spec: FeatureViewSpec,
+    *,
+    symbols: Sequence[str] | None = None,
+    redis: redis_library.Redis | None = None,
+    project: str | None = None,
+    on_entity: Callable[[int], None] | None = None,
+    raw_rows_max: int = RAW_ROWS_MAX,
+) -> BackfillReport:
+    """Compute a view's features over all raw rows that it has not seen yet, and add them to its table.
+
+    Registers the view version and creates its table if need be. What was computed before is continued from state
+    snapshots; corrections, late rows, retractions and splits add new rows from the moment they became known. Running it
+    again adds nothing, and a run that was killed is taken up where its last transaction ended. The rows that stand in the
+    table do not depend on how the work was divided into runs.
+
+    Parameters
+    ----------
+    connection
+        An idle connection to a migrated database. Other runs over the same view wait for this one.
+    spec
+        The view.
+    symbols
+        Entities; all of the source if not given.
+    redis
+        If given, the newest state of each entity is written there, for streams and requests to continue.
+    project
+        Prefix of the Redis keys; that of the settings if not given.
+    on_entity
+        Called with a number of entities each time so many are done.
+    raw_rows_max
+        New raw rows to hold in memory at once.
+
+    Returns
+    -------
+    BackfillReport
+        What was done.
+
+    Raises
+    ------
+    LineageError
+        If the view version is registered with another definition.
+    UnknownNameError
+        If a symbol has no rows in the view's source.
+    EmptyDataError
+        If the source has no rows at all.
+    ParameterError
+        If the connection is in a transaction.
+    UnavailableError
+        If Redis is away; the table is complete then.
+
+    Examples
+    --------
+    >>> from tapeline.features.catalogue import view
+    >>> report = backfill(connection, view("daily_technical"))  # doctest: +SKIP
+    """
+    started = time.perf_counter()
+    if connection.info.transaction_status != TransactionStatus.IDLE:
+        raise ParameterError("the connection is in a transaction", remedy="Commit it, or use another connection")
+    registered = register_view(connection, spec)
+    with _alone(connection, spec):
+        with connection.transaction():
+            chosen = _choose(symbols, source_symbols(connection, spec), spec)
+        runner = RowRunner(spec)
+        horizon_us = _horizon_us(connection)
+        totals = _Totals(set())
+        for start in range(0, len(chosen), ENTITIES_MAX):
+            group = chosen[start : start + ENTITIES_MAX]
+            _backfill_group(connection, spec, runner, group, horizon_us, raw_rows_max, totals, on_entity)
+        published = 0
+        if redis is not None:
+            with connection.transaction():
+                newest = newest_states(connection, spec, chosen)
+            try:
+                published = publish_states(redis, project or get_settings().project, spec, newest)
+            except redis_library.RedisError as error:
+                raise UnavailableError(
+                    f"the newest states could not be written to Redis: {error}",
+                    where=f"view {spec.name}@{spec.version}",
+                    remedy="Start it and run the back-fill again: the feature table is complete",
+                ) from error
+    return BackfillReport(
+        view=spec.name,
+        version=spec.version,
+        table=qualified_name(spec),
+        registered=registered,
+        entities=len(chosen),
+        entities_changed=len(totals.changed),
+        rows_read=totals.read,
+        rows_computed=totals.computed,
+        rows_added=totals.added,
+        snapshots_added=totals.snapshots,
+        states_published=published,
+        seconds=time.perf_counter() - started,
+    )
+
+
+@contextmanager
+def _alone(connection: psycopg.Connection[Any], spec: FeatureViewSpec) -> Iterator[None]:
+    """One run at a time over a view version: two would both add what they miss. Ends with the connection, too."""
+    name = f"tapeline:backfill:{spec.table}"
+    with connection.transaction():
+        connection.execute("SELECT pg_advisory_lock(hashtext(%s))", (name,))
+    try:
+        yield
+    finally:
+        if not connection.closed:
+            with connection.transaction():
+                connection.execute("SELECT pg_advisory_unlock(hashtext(%s))", (name,))
+
+
+def _choose(symbols: Sequence[str] | None, known: list[str], spec: FeatureViewSpec) -> list[str]:
+    source = spec.rows.source
+    if not known:
+        raise EmptyDataError(
+            f"source {source!r} has no rows", where=f"view {spec.name}", remedy=f"Run: tapeline ingest {source}"
+        )
+    if symbols is None:
+        return known
+    for symbol in symbols:
+        if symbol not in known:
+            raise UnknownNameError("symbol", symbol, known, where=f"source {source}")
+    return sorted(set(symbols))
+
+
+def _horizon_us(connection: psycopg.Connection[Any]) -> int:
+    """A moment up to which everything recorded is visible to what is read from now on."""
+    time.sleep(_HORIZON_MARGIN_S)
+    with connection.transaction():
+        row = connection.execute("SELECT tapeline.safe_horizon()").fetchone()
+    assert row is not None
+    return to_us(row[0])
+
+
+def _backfill_group(
+    connection: psycopg.Connection[Any],
+    spec: FeatureViewSpec,
+    runner: RowRunner,
+    symbols: list[str],
+    horizon_us: int,
+    raw_rows_max: int,
+    totals: _Totals,
+    on_entity: Callable[[int], None] | None,
+) -> None:
+    waiting = symbols
+    while waiting:
+        with connection.transaction():
+            progress = read_progress(connection, spec, waiting)
+            changes = read_changes(connection, spec, waiting, progress, raw_rows_max)
+        if on_entity is not None and len(changes) < len(waiting):
+            on_entity(len(waiting) - len(changes))
+        again: list[str] = []
+        for batch in _batches(changes, raw_rows_max):
+            _backfill_batch(connection, spec, runner, batch, progress, horizon_us, totals)
+            unfinished = [change.symbol for change in batch if change.until_us < END_US]
+            again += unfinished
+            if on_entity is not None:
+                on_entity(len(batch) - len(unfinished))
+        waiting = again
+
+
+def _batches(changes: list[Change], rows_max: int) -> Iterator[list[Change]]:
+    """Consecutive changes that fit into memory together; at least one each."""
+    batch: list[Change] = []
+    rows = 0
+    for change in changes:
+        size = min(change.rows, rows_max)
+        if batch and rows + size > rows_max:
+            yield batch
+            batch, rows = [], 0
+        batch.append(change)
+        rows += size
+    if batch:
+        yield batch
+
+
+def _backfill_batch(
+    connection: psycopg.Connection[Any],
+    spec: FeatureViewSpec,
+    runner: RowRunner,
+    changes: list[Change],
+    progress: dict[str, Progress],
+    horizon_us: int,
+    totals: _Totals,
+) -> None:
+    histories = _histories(connection, spec, runner, changes)
+    spacing = _TRADE_SPACING if isinstance(spec.rows, TradeBars) else _BAR_SPACING
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:  # the kernels release the GIL
+        results = list(pool.map(lambda history: replay(history, runner, spacing), histories))
+    snapshots = {
+        change.symbol: [_saved(runner, checkpoint, horizon_us) for checkpoint in _spread(result.checkpoints)]
+        for change, result in zip(changes, results, strict=True)
+    }
+    reached = {
+        change.symbol: Progress(horizon_us, _known_us(change, history, progress.get(change.symbol)))
+        for change, history in zip(changes, histories, strict=True)
+    }
+    with connection.transaction(), connection.cursor() as cursor:
+        totals.added += _append(cursor, spec, changes, results)
+        totals.snapshots += write_snapshots(cursor, spec, snapshots)
+        write_progress(cursor, spec, reached)
+    totals.changed.update(change.symbol for change in changes)
+    totals.read += sum(
+        int(np.count_nonzero(history.versions.available_us >= history.since_us)) for history in histories
+    )
+    totals.computed += sum(result.computed for result in results)
+
+
+def _histories(
+    connection: psycopg.Connection[Any], spec: FeatureViewSpec, runner: RowRunner, changes: list[Change]
+) -> list[EntityHistory]:
+    symbols = [change.symbol for change in changes]
+    with connection.transaction():
+        saved = find_bases(
+            connection, spec, symbols, [c.since_us for c in changes], [c.before_event_us for c in changes]
+        )
+    bases = [_checkpoint(runner, saved[symbol]) if symbol in saved else None for symbol in symbols]
+    after = [(base.event_us, base.sequence) if base else (BEGINNING_US, 0) for base in bases]
+    versions = read_versions(connection, spec, changes, after)
+    splits = read_splits(connection, changes)
+    rows = read_stored(connection, spec, symbols, [change.before_event_us for change in changes])
+    parts = [np.flatnonzero(rows.entity == place) for place in range(len(changes))] if len(rows.entity) else None
+    stored = [
+        None
+        if parts is None
+        else Stored(
+            rows.event_us[part],
+            rows.sequence[part],
+            rows.available_us[part],
+            rows.missing[part],
+            np.ascontiguousarray(rows.outputs[part]),
+        )
+        for part in (parts if parts is not None else [np.empty(0, dtype=np.int64)] * len(changes))
+    ]
+    return [
+        EntityHistory(version, split, change.since_us, base, table)
+        for version, split, change, base, table in zip(versions, splits, changes, bases, stored, strict=True)
+    ]
+
+
+def _known_us(change: Change, history: EntityHistory, before: Progress | None) -> int:
+    """Everything of the entity that is available by this moment has been computed."""
+    if change.until_us < END_US:
+        return change.until_us - 1
+    known: list[int] = [change.since_us, *history.splits.available_us.tolist()]
+    if len(history.versions):
+        known.append(int(history.versions.available_us.max()))
+    if before is not None:
+        known.append(before.available_us)
+    return max(known)
+
+
+def _append(cursor: psycopg.Cursor[Any], spec: FeatureViewSpec, changes: list[Change], results: list[Replayed]) -> int:
+    counts = [len(result.rows) for result in results]
+    names = pa.array([change.symbol for change in changes])
+    entity: Integers = np.repeat(np.arange(len(changes)), counts)
+    return append_rows(
+        cursor,
+        spec,
+        names.take(pa.array(entity)),
+        np.concatenate([result.rows.event_us for result in results]),
+        np.concatenate([result.rows.sequence for result in results]),
+        np.concatenate([result.rows.available_us for result in results]),
+        np.concatenate([result.rows.missing for result in results]),
+        np.concatenate([result.rows.outputs for result in results]),
+    )
+
+
+def _spread(checkpoints: tuple[Checkpoint, ...]) -> list[Checkpoint]:
+    """At most so many as a run may keep, evenly spread, the last among them."""
+    if len(checkpoints) <= SNAPSHOTS_PER_RUN_MAX:
+        return list(checkpoints)
+    places = np.linspace(0, len(checkpoints) - 1, SNAPSHOTS_PER_RUN_MAX).round().astype(int)
+    return [checkpoints[place] for place in np.unique(places)]
+
+
+def _saved(runner: RowRunner, checkpoint: Checkpoint, horizon_us: int) -> SavedState:
+    state = checkpoint.state
+    return SavedState(
+        plan_hash=runner.plan.hash,
+        event_us=checkpoint.event_us,
+        sequence=checkpoint.sequence,
+        available_us=checkpoint.known_us,
+        recorded_us=horizon_us,
+        rows_seen=runner.plan.position(state.plan).rows_seen,
+        plan_state=runner.plan.save(state.plan),
+        bar_state=state.bars,
+        outputs=state.outputs,
+    )
+
+
+def _checkpoint(runner: RowRunner, saved: SavedState) -> Checkpoint:
+    state = EntityState(runner.plan.restore(saved.plan_state), saved.bar_state, saved.outputs)
+    return Checkpoint(saved.event_us, saved.sequence, saved.available_us, state)

@@ -1,0 +1,25 @@
+"""Whatever arrives in whatever order: at every moment exactly the values computed from what was known then are visible."""
+
+from __future__ import annotations
+
+import numpy as np
+import psycopg
+import pytest
+
+from tests.compute.oracle import BARS, TRADES, bar_scenario, run_all, trade_scenario
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_bars_recorded_in_any_order_show_what_was_known(connection: psycopg.Connection, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    runs = 1 + seed
+    scenarios = [bar_scenario(f"S{i}", rng, runs) for i in range(60)]
+    assert run_all(connection, BARS, scenarios, runs) > 500
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_trades_recorded_in_any_order_show_what_was_known(connection: psycopg.Connection, seed: int) -> None:
+    rng = np.random.default_rng(100 + seed)
+    runs = 1 + seed
+    scenarios = [trade_scenario(f"S{i}", rng, runs) for i in range(60)]
+    assert run_all(connection, TRADES, scenarios, runs) > 500
