@@ -242,6 +242,20 @@ def _prepare(frame: pl.DataFrame, table: RawTable) -> tuple[pl.DataFrame, int]:
     return unique, len(frame) - len(unique)
 
 
+def require_idle(connection: psycopg.Connection[Any]) -> None:
+    """Refuse a connection that is inside a transaction.
+
+    Raises
+    ------
+    ParameterError
+        If it is.
+    """
+    if connection.info.transaction_status != TransactionStatus.IDLE:
+        raise ParameterError(
+            "rows can only be appended outside a transaction", remedy="Commit first, or use a connection of its own"
+        )
+
+
 @contextmanager
 def _turn(connection: psycopg.Connection[Any], table: RawTable, source: str) -> Iterator[None]:
     """Wait until no other writer appends to this table for this source.
@@ -249,10 +263,7 @@ def _turn(connection: psycopg.Connection[Any], table: RawTable, source: str) -> 
     The lock is the session's, not the transaction's: taken inside the transaction, a writer that had to wait would
     stamp its correction with a moment before the row that it corrects.
     """
-    if connection.info.transaction_status != TransactionStatus.IDLE:
-        raise ParameterError(
-            "rows can only be appended outside a transaction", remedy="Commit first, or use a connection of its own"
-        )
+    require_idle(connection)
     key = (f"tapeline:{table.name}{source}",)
     with connection.transaction():
         connection.execute("SELECT pg_advisory_lock(hashtext(%s))", key)
