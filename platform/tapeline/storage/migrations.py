@@ -201,7 +201,7 @@ def _apply(connection: psycopg.Connection[Any], migration: Migration) -> bool:
             connection.execute(migration.sql)
         except psycopg.Error as error:
             raise SchemaError(
-                f"migration {migration.name} failed: {str(error).strip()}",
+                f"migration {migration.name} failed: {error.diag.message_primary or error}",
                 where=_line_of(error, migration),
                 remedy="Nothing of it was applied; mend the cause and run again: tapeline migrate",
             ) from error
