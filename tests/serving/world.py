@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -23,7 +23,7 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 from tapeline.compute.sessions import SessionTimes, session_times
 from tapeline.core.settings import Settings
-from tapeline.core.timestamps import DAY_US, MINUTE_US, SECOND_US, format_us, to_us
+from tapeline.core.timestamps import DAY_US, MINUTE_US, SECOND_US, format_us, from_us, to_us
 from tapeline.features.request import FeatureRequest
 from tapeline.features.view import FeatureViewSpec, SessionBars, TradeBars
 from tapeline.kernels import cache_folder
@@ -330,3 +330,72 @@ def running_server(
                     process.kill()
             process.stdout.close()
             process.wait()
+
+
+def insert_bars(
+    connection: psycopg.Connection,
+    symbol: str,
+    history: BarHistory,
+    rows: Iterable[int],
+    *,
+    available_us: int | None = None,
+) -> None:
+    """Store raw session bars, as an ingest would; splits become corporate actions."""
+    for i in rows:
+        event_us = int(history.event_us[i])
+        times = [from_us(int(history.start_us[i])), from_us(event_us), from_us(available_us or event_us)]
+        values = [float(history.columns[name][i]) for name in BARS]
+        connection.execute(
+            "INSERT INTO tapeline.bars (source, symbol, start_timestamp, event_timestamp, available_timestamp, open, high,"
+            " low, close, volume) VALUES ('test-bars', %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+            [symbol, *times, *values],
+        )
+        if (ratio := float(history.columns["split_ratio"][i])) != 1.0:
+            connection.execute(
+                "INSERT INTO tapeline.corporate_actions (symbol, kind, event_timestamp, available_timestamp, ratio, source)"
+                " VALUES (%s, 'split', %s, %s, %s, 'test')",
+                [symbol, times[0], times[0], ratio],
+            )
+    connection.commit()
+
+
+def insert_trades(connection: psycopg.Connection, symbol: str, history: TradeHistory, stop: int) -> None:
+    with (
+        connection.cursor() as cursor,
+        cursor.copy(
+            "COPY tapeline.trades (source, symbol, event_timestamp, available_timestamp, sequence, price, size) FROM STDIN"
+        ) as copy,
+    ):
+        for i in range(stop):
+            moment = from_us(int(history.event_us[i]))
+            numbers = int(history.sequence[i]), float(history.price[i]), float(history.size[i])
+            copy.write_row(("test-trades", symbol, moment, moment, *numbers))
+    connection.commit()
+
+
+def compute(settings: Settings, store: redis.Redis, views: Sequence[FeatureViewSpec]) -> None:
+    """Back-fill views, states to Redis."""
+    from tapeline.compute import backfill
+
+    time.sleep(0.02)  # what was just recorded is past the safe horizon then
+    with psycopg.connect(settings.postgres_url, options="-c timezone=UTC") as connection:
+        for spec in views:
+            backfill(connection, spec, redis=store, project=settings.project)
+
+
+def materialize(settings: Settings, store: redis.Redis, spec: FeatureViewSpec) -> None:
+    """The newest feature row of each entity into the online store."""
+    layout = Layout.of_floats(spec.name, spec.version, spec.plan.outputs)
+    with psycopg.connect(settings.postgres_url, options="-c timezone=UTC") as connection:
+        rows = connection.execute(
+            sql.SQL(
+                "SELECT DISTINCT ON (symbol) symbol, event_timestamp, sequence, available_timestamp, created_timestamp, {}"
+                " FROM features.{} ORDER BY symbol, event_timestamp DESC, sequence DESC, available_timestamp DESC,"
+                " created_timestamp DESC"
+            ).format(sql.SQL(", ").join(map(sql.Identifier, spec.plan.outputs)), sql.Identifier(spec.table))
+        ).fetchall()
+    for symbol, event, sequence, available, created, *values in rows:
+        times = np.array([[to_us(event), sequence, to_us(available), to_us(created)]])
+        numbers = np.array([[np.nan if value is None else value for value in values]])
+        [packed] = encode_many(layout, times, numbers, nulls=np.array([[value is None for value in values]]))
+        store.set(view_prefix(settings.project, spec.name, spec.version) + entity_key_sorted([symbol]), packed)
