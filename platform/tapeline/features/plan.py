@@ -256,6 +256,15 @@ class FeaturePlan:
                 self._refuse_batch(code, event_us, sequence, rows, offsets)
         return features, ends
 
+    @property
+    def compiled_update(self) -> Update:
+        """The compiled step itself, callable from Python and from numba: as :meth:`update`, but returning a code.
+
+        0: done. Else nothing was changed: 1, an array has a wrong size; 2, the row does not come after the state;
+        3, ``split_ratio`` is not positive and finite.
+        """
+        return self._update
+
     @cached_property
     def _update(self) -> Update:
         update: Update = self._module.update
