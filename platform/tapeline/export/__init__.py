@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tapeline.export.convert import export_model
 from tapeline.export.graph import Knots, Linear, build_graph
 from tapeline.export.parity import ParityReport, check_parity, parity_rows
 from tapeline.export.trees import TreeArrays, float32_below, tree_arrays
@@ -13,6 +14,7 @@ __all__ = [
     "TreeArrays",
     "build_graph",
     "check_parity",
+    "export_model",
     "float32_below",
     "parity_rows",
     "tree_arrays",

@@ -80,7 +80,7 @@ def build_graph(
     calibration
         From score (the log-odds' sigmoid) to probability.
     fill
-        Values that replace NaN, float64 (features,); NaN there leaves a feature's missing values to the trees.
+        Values that replace NaN and infinities, float64 (features,); none: missing values are left to the model.
     metadata
         Text stored with the model.
 
@@ -96,9 +96,11 @@ def build_graph(
     """
     graph = _Graph()
     column = INPUT_NAME
-    if fill is not None and not np.isnan(fill).all():
+    if fill is not None:
         _check_length("fill", fill, feature_count)
-        graph.add("IsNaN", [column], "missing")
+        graph.add("IsNaN", [column], "not_a_number")
+        graph.add("IsInf", [column], "infinite")
+        graph.add("Or", ["not_a_number", "infinite"], "missing")
         graph.constant("fill", fill.astype(np.float32))
         column = graph.add("Where", ["missing", "fill", column], "imputed")
     wide = graph.add("Cast", [column], "wide", to=TensorProto.DOUBLE)

@@ -1,0 +1,70 @@
+"""Whole models, calibration included, to ONNX, and through the parity gate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tapeline.core.errors import ParameterError
+from tapeline.export.graph import Knots, Linear, build_graph
+from tapeline.export.parity import ParityReport, check_parity, parity_rows
+from tapeline.export.trees import tree_arrays
+from tapeline.models.calibration import Calibration
+from tapeline.models.logistic import LogisticModel
+from tapeline.models.protocol import ScoreModel
+from tapeline.models.trees import TreesModel
+
+
+def export_model(
+    model: ScoreModel,
+    calibration: Calibration,
+    features: NDArray[np.float32],
+    *,
+    metadata: Mapping[str, str] | None = None,
+    seed: int = 0,
+) -> tuple[bytes, ParityReport]:
+    """Convert a model and compare it with the native one on real, mixed, random, edge and strange rows.
+
+    Parameters
+    ----------
+    model, calibration
+        What to export.
+    features
+        Real rows, float32 (rows, features).
+    metadata
+        Text stored with the model.
+    seed
+        Of the random rows.
+
+    Raises
+    ------
+    ParityError
+        If any output differs by more than 1e-6.
+    ParameterError
+        If the family has no export.
+    """
+
+    def native(rows: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        score = model.score(rows)
+        return calibration(score), score
+
+    knots = Knots(calibration.x, calibration.y)
+    count = features.shape[1]
+    if isinstance(model, TreesModel):
+        trees = tree_arrays(model.booster)
+        graph = build_graph(feature_count=count, core=trees, calibration=knots, metadata=metadata)
+        rows = parity_rows(features, trees, seed=seed)
+    elif isinstance(model, LogisticModel):
+        graph = build_graph(
+            feature_count=count,
+            core=Linear(model.centre, model.scale, model.weight, model.bias),
+            calibration=knots,
+            fill=model.fill.astype(np.float64),
+            metadata=metadata,
+        )
+        rows = parity_rows(features, None, seed=seed)
+    else:
+        raise ParameterError(f"models of family {model.family} cannot be exported", where="ONNX export")
+    return graph, check_parity(graph, native, rows)

@@ -1,0 +1,137 @@
+"""From a trained model to a bundle: ONNX, sample, manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tapeline.compute.sessions import session_times
+from tapeline.core.errors import LineageError
+from tapeline.core.timestamps import DAY_US
+from tapeline.datasets.manifest import DatasetManifest, DatasetView, library_versions
+from tapeline.export import export_model
+from tapeline.export.parity import ParityReport
+from tapeline.features.view import FeatureViewSpec
+from tapeline.models import Calibration, ScoreModel
+from tapeline.registry import (
+    BundleManifest,
+    FeatureReference,
+    Sample,
+    Sessions,
+    ViewReference,
+    open_session,
+    run_session,
+    write_bundle,
+)
+from tapeline.training.dataset import TrainingData
+
+_SAMPLE_ROWS = 64
+_SESSIONS_BEFORE_US = 366 * DAY_US
+_SESSIONS_AFTER_US = 731 * DAY_US
+_LIBRARIES = ("tapeline", "numpy", "lightgbm", "scikit-learn", "scipy", "onnx", "onnxruntime", "pyarrow")
+
+
+def make_bundle(
+    folder: Path,
+    *,
+    name: str,
+    model: ScoreModel,
+    calibration: Calibration,
+    data: TrainingData,
+    dataset: DatasetManifest,
+    metrics: Mapping[str, Any],
+    training: Mapping[str, Any],
+    seed: int,
+) -> tuple[BundleManifest, ParityReport]:
+    """Export a model through the parity gate and write its bundle folder.
+
+    Raises
+    ------
+    ParityError
+        If the exported model does not reproduce the native one.
+    LineageError
+        If a view of the data set is not one of Tapeline's, so that nothing could serve it.
+    ParameterError
+        If the folder exists.
+    """
+    features, views = _references(dataset, int(data.event_us.max()))
+    metadata = {
+        "model": name,
+        "service": dataset.service,
+        "dataset_sha256": dataset.content_sha256,
+        "label": str(dataset.label_spec),
+        "features": ",".join(map(str, features)),
+        "family": model.family,
+    }
+    graph, parity = export_model(model, calibration, data.inputs, metadata=metadata, seed=seed)
+    manifest = BundleManifest.model_validate(
+        {
+            "model": name,
+            "service": dataset.service,
+            "features": features,
+            "views": views,
+            "label": dataset.labels.model_dump(mode="json") if dataset.labels else {},
+            "metrics": dict(metrics),
+            "dataset_sha256": dataset.content_sha256,
+            "training": dict(training),
+            "libraries": library_versions(_LIBRARIES),
+            "files": {"model.onnx": "0" * 64, "sample.npz": "0" * 64},  # replaced when they are written
+        }
+    )
+    sample = make_sample(graph, data.features, seed=seed)
+    return write_bundle(folder, manifest, {"model.onnx": graph, "sample.npz": sample.to_bytes()}), parity
+
+
+def make_sample(graph: bytes, features: NDArray[np.float64], *, seed: int) -> Sample:
+    """Real rows, one row of nothing but missing values, and what the exported model gives for them."""
+    random = np.random.default_rng(seed)
+    rows = np.sort(random.choice(len(features), size=min(_SAMPLE_ROWS, len(features)), replace=False))
+    chosen = np.concatenate([features[rows], np.full((1, features.shape[1]), np.nan)])
+    with np.errstate(over="ignore"):
+        given = run_session(open_session(graph), chosen.astype(np.float32))
+    return Sample(chosen, given["probability"], given["score"])
+
+
+def _references(dataset: DatasetManifest, last_us: int) -> tuple[list[FeatureReference], list[ViewReference]]:
+    features, views = [], []
+    for selection, view in zip(dataset.retrieval_plan.views, dataset.views, strict=True):
+        features += [
+            FeatureReference(view=selection.view, version=selection.version, name=name) for name in selection.features
+        ]
+        if view.plan_hash is None or view.lineage_hash is None or view.definition is None:
+            raise LineageError(
+                f"view {view.view}@v{view.version} is not registered, so a model of it could not be served",
+                where=f"service {dataset.service}",
+                remedy="Fill it with: tapeline backfill, and export again",
+            )
+        views.append(
+            ViewReference(
+                view=view.view,
+                version=view.version,
+                plan_hash=view.plan_hash,
+                lineage_hash=view.lineage_hash,
+                ttl_us=selection.ttl_us,
+                definition=view.definition,
+                sessions=_sessions(view, last_us),
+            )
+        )
+    return features, views
+
+
+def _sessions(view: DatasetView, last_us: int) -> Sessions:
+    """A year of sessions before the data's end, for live rows of that time, and two years after it."""
+    assert view.definition is not None
+    calendar = FeatureViewSpec.from_definition(view.definition).rows.calendar
+    every = session_times(calendar)
+    first = int(np.searchsorted(every.close_us, last_us - _SESSIONS_BEFORE_US))
+    last = int(np.searchsorted(every.close_us, last_us + _SESSIONS_AFTER_US))
+    return Sessions(
+        calendar=calendar,
+        first_number=first,
+        open_us=tuple(every.open_us[first:last].tolist()),
+        close_us=tuple(every.close_us[first:last].tolist()),
+    )

@@ -1,0 +1,157 @@
+"""Walking the folds: every prediction that is evaluated was made by a model and a calibration that came before it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tapeline.core.errors import EmptyDataError
+from tapeline.models.calibration import fit_isotonic
+from tapeline.models.logistic import fit_logistic
+from tapeline.models.protocol import Features, ScoreModel
+from tapeline.models.trees import fit_trees
+from tapeline.stats.classification import log_losses
+from tapeline.training.baselines import Baselines
+from tapeline.training.config import TrainingConfig
+from tapeline.training.dataset import TrainingData
+from tapeline.training.splits import Fold, walk_forward
+
+MODEL = "model"
+UNCALIBRATED = "model_uncalibrated"
+
+
+@dataclass(frozen=True)
+class Walk:
+    """Out-of-fold predictions.
+
+    Attributes
+    ----------
+    score
+        Uncalibrated score of each row of the data set, NaN for rows that were in no test window.
+    rows
+        Numbers of the rows that are evaluated: those of test windows after the calibration folds.
+    probability
+        Probabilities of these rows by predictor: the calibrated model, the uncalibrated one, each baseline.
+    folds
+        Size and span of each fold.
+    permutation
+        Increase of the log loss when a feature's values are shuffled within a test window, (folds, features); empty if
+        that was not asked for.
+    """
+
+    score: NDArray[np.float64]
+    rows: NDArray[np.int64]
+    probability: dict[str, NDArray[np.float64]]
+    folds: list[dict[str, int]] = field(default_factory=list)
+    permutation: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
+
+
+def fit_model(features: Features, labels: NDArray[np.float64], config: TrainingConfig) -> ScoreModel:
+    """A model of the configured family."""
+    if config.family == "logistic":
+        return fit_logistic(features, labels)
+    return fit_trees(features, labels, parameters=config.parameters, seed=config.seed, threads=config.threads)
+
+
+def folds_of(data: TrainingData, config: TrainingConfig) -> list[Fold]:
+    """The folds of a training.
+
+    Raises
+    ------
+    EmptyDataError
+        If there are too few to calibrate on some and evaluate on others.
+    """
+    folds = list(
+        walk_forward(
+            data.event_us,
+            data.end_us,
+            train_steps=config.train_steps,
+            test_steps=config.test_steps,
+            embargo_steps=config.embargo_steps,
+            window=config.window,
+        )
+    )
+    if len(folds) <= config.calibration_folds:
+        raise EmptyDataError(
+            f"{len(folds)} folds are too few to calibrate on {config.calibration_folds} and evaluate on the rest",
+            remedy="Export a longer span, or choose smaller windows (train_steps, test_steps, calibration_folds)",
+        )
+    return folds
+
+
+def walk(
+    data: TrainingData, config: TrainingConfig, *, advance: Callable[[], object] = lambda: None, baselines: bool = True
+) -> Walk:
+    """Fit and predict fold by fold.
+
+    A fold's calibration is fitted on the out-of-fold scores of all earlier test windows whose labels had ended by the
+    fold's start. The first folds have too few of those, so they only serve to calibrate the later ones.
+
+    Parameters
+    ----------
+    data, config
+        The data set and the choices.
+    advance
+        Called after each fold.
+    baselines
+        Whether to fit those too.
+    """
+    folds = folds_of(data, config)
+    rivals = Baselines(data, config) if baselines else None
+    score = np.full(len(data.label), np.nan)
+    rows: list[NDArray[np.int64]] = []
+    parts: dict[str, list[NDArray[np.float64]]] = {}
+    losses: list[NDArray[np.float64]] = []
+    random = np.random.default_rng(config.seed)
+    described = []
+    for fold in folds:
+        model = fit_model(data.inputs[fold.train], data.label[fold.train], config)
+        before = np.flatnonzero(~np.isnan(score) & (data.end_us <= fold.known_by_us))
+        score[fold.test] = model.score(data.inputs[fold.test])
+        evaluated = fold.number >= config.calibration_folds and len(before) > 0
+        if evaluated:
+            calibration = fit_isotonic(score[before], data.label[before])
+            predictions = {MODEL: calibration(score[fold.test]), UNCALIBRATED: score[fold.test]}
+            predictions |= rivals.scores(fold) if rivals else {}
+            rows.append(fold.test)
+            for name, values in predictions.items():
+                parts.setdefault(name, []).append(values)
+            if config.permutations and baselines:
+                losses.append(_permutation_losses(model, data, fold, config.permutations, random))
+        described.append(
+            {
+                "number": fold.number,
+                "train_rows": len(fold.train),
+                "test_rows": len(fold.test),
+                "first_test_us": int(data.event_us[fold.test[0]]),
+                "last_test_us": int(data.event_us[fold.test[-1]]),
+                "evaluated": int(evaluated),
+            }
+        )
+        advance()
+    return Walk(
+        score=score,
+        rows=np.concatenate(rows),
+        probability={name: np.concatenate(values) for name, values in parts.items()},
+        folds=described,
+        permutation=np.array(losses) if losses else np.empty((0, len(data.names))),
+    )
+
+
+def _permutation_losses(
+    model: ScoreModel, data: TrainingData, fold: Fold, repeats: int, random: np.random.Generator
+) -> NDArray[np.float64]:
+    """Breiman (2001): what a model loses when one feature no longer belongs to its row."""
+    inputs, labels = data.inputs[fold.test], data.label[fold.test]
+    base = log_losses(model.score(inputs), labels).mean()
+    used = model.importance() > 0
+    losses = np.zeros(inputs.shape[1])
+    for column in np.flatnonzero(used):
+        shuffled = inputs.copy()
+        for _ in range(repeats):
+            shuffled[:, column] = random.permutation(inputs[:, column])
+            losses[column] += log_losses(model.score(shuffled), labels).mean() - base
+    return losses / repeats
