@@ -1,47 +1,76 @@
-"""One server for all tests that only ask; tests that stop or starve a server start their own."""
+"""One server for all tests of this package that only ask; tests that stop or starve a server start their own."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import psycopg
 import pytest
 import redis
+from psycopg import sql
 from tapeline.core.settings import Settings
+from tapeline.storage.migrations import migrate
 from tapeline_client import Client
 
 from tests.serving import world
+from tests.support.session import SessionServers
+
+DATABASE = "serving_tests"
 
 
 @dataclass
 class Served:
     settings: Settings
-    redis: redis.Redis
+    store: redis.Redis
     client: Client
     server: world.RunningServer
     bundle_sha256: str
 
 
+@pytest.fixture(scope="package")
+def _served(servers: SessionServers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    folder = tmp_path_factory.mktemp("serving")
+    with psycopg.connect(servers.postgres_url("postgres"), autocommit=True) as admin:
+        admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
+    settings = Settings(
+        home=folder,
+        postgres_url=servers.postgres_url(DATABASE),
+        redis_url=servers.redis_url(7),
+        entities_per_request_max=50,
+        live_rows_per_request_max=500,
+    )
+    with psycopg.connect(settings.postgres_url) as connection:
+        migrate(connection)
+    sha256 = world.register_model(settings, folder, (world.DAILY, world.INTRADAY))
+    limits = {"TAPELINE_ENTITIES_PER_REQUEST_MAX": "50", "TAPELINE_LIVE_ROWS_PER_REQUEST_MAX": "500"}
+    limits["TAPELINE_REQUEST_BYTES_MAX"] = "65536"
+    with (
+        redis.Redis.from_url(settings.redis_url) as store,
+        world.running_server(settings, folder, **limits) as server,
+        Client(server.target) as client,
+    ):
+        yield Served(settings, store, client, server, sha256)
+
+
+@pytest.fixture
+def served(_served: Served) -> Served:
+    """A server of the model `small` over both views, with nothing in its online store yet."""
+    _served.store.flushdb()
+    return _served
+
+
 @pytest.fixture
 def store(settings: Settings) -> Iterator[redis.Redis]:
+    """The online store of a test's own settings."""
     with redis.Redis.from_url(settings.redis_url) as client:
         yield client
-
-
-@pytest.fixture
-def served(settings: Settings, store: redis.Redis, tmp_path: Path) -> Iterator[Served]:
-    """A server of the model `small` over both views, with nothing in the online store yet."""
-    sha256 = world.register_model(settings, tmp_path, (world.DAILY, world.INTRADAY))
-    with world.running_server(settings, tmp_path) as server, Client(server.target) as client:
-        yield Served(settings, store, client, server, sha256)
 
 
 def logged(settings: Settings) -> list[dict]:
     """All rows of the log of served vectors."""
     with (
         psycopg.connect(settings.postgres_url) as connection,
-        connection.cursor(row_factory=psycopg.rows.dict_row) as c,
+        connection.cursor(row_factory=psycopg.rows.dict_row) as cursor,
     ):
-        return c.execute("SELECT * FROM tapeline.served_vectors ORDER BY served_timestamp, entity").fetchall()
+        return cursor.execute("SELECT * FROM tapeline.served_vectors ORDER BY served_timestamp, entity").fetchall()
