@@ -13,7 +13,8 @@ from tapeline.core.settings import Settings
 from tapeline.core.timestamps import parse_duration_us
 from tapeline.storage.migrations import migrate
 from tapeline.storage.postgres import connect
-from tapeline.storage.servers.binaries import SHARED_FOLDER
+from tapeline.storage.servers.account import postgres_account
+from tapeline.storage.servers.binaries import SHARED_FOLDER, postgres_programs, valkey_program
 from tapeline.storage.servers.options import ServerOptions
 from tapeline.storage.servers.place import Place
 from tapeline.storage.servers.postgres_server import running_postgres, start_postgres, stop_postgres
@@ -63,6 +64,11 @@ def up(settings: Settings, options: ServerOptions | None = None) -> ServerStatus
                 f"the servers of {settings.home_path} run already",
                 remedy="Use them, or stop them with: tapeline down. Another pair needs another TAPELINE_HOME",
             )
+        # Known to be there before anything is written.
+        if start_store:
+            valkey_program()
+        if start_database:
+            postgres_programs(postgres_account())
         place.prepare(settings.home_path)
         if start_store:
             start_valkey(place, options)
