@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import redis
-from redis.connection import parse_url
+from typing import TYPE_CHECKING
 
 from tapeline.core.errors import ConfigurationError, UnavailableError
 from tapeline.core.settings import Settings, get_settings
 from tapeline.storage.servers.place import Place
+
+if TYPE_CHECKING:
+    import redis
 
 _CONNECT_TIMEOUT_S = 5.0
 
@@ -38,6 +40,9 @@ def connect_redis(settings: Settings | None = None, *, check: bool = True) -> re
     ConfigurationError
         If the address is malformed.
     """
+    import redis  # takes longer to import than the inference server, which needs only the address, may take to start
+    from redis.connection import parse_url
+
     settings = settings or get_settings()
     url = redis_url(settings)
     try:
