@@ -57,6 +57,7 @@ _CLASSES: dict[str, type[ClientError]] = {
     "FAILED_PRECONDITION": ContinuityError,
     "RESOURCE_EXHAUSTED": LimitError,
     "UNAVAILABLE": UnavailableError,
+    "CANCELLED": UnavailableError,  # this client never cancels: the server stopped before it took the call
     "DEADLINE_EXCEEDED": DeadlineError,
 }
 

@@ -252,10 +252,15 @@ def _write(connection: psycopg.Connection[Any], vectors: list[ServedVector]) -> 
                 copy.write_row(vector.row())
                 # Hand the interpreter back between rows: the event loop waits for nobody's batch.
                 time.sleep(0)
-        # A retry of a request carries the same id: what was served first stands.
+        # A retry of a request carries the same id: what was served first stands. The key holds the time as well, for
+        # hypertables, so it alone would keep both; an hour is long for a retry and short for a search.
         cursor.execute(
-            f"INSERT INTO tapeline.served_vectors ({_COLUMNS}) SELECT {_COLUMNS} FROM served_incoming"
-            " ON CONFLICT DO NOTHING"
+            f"INSERT INTO tapeline.served_vectors ({_COLUMNS})"
+            f" SELECT DISTINCT ON (request_id, entity) {_COLUMNS} FROM served_incoming i"
+            " WHERE NOT EXISTS (SELECT FROM tapeline.served_vectors s"
+            " WHERE s.request_id = i.request_id AND s.entity = i.entity"
+            " AND s.served_timestamp BETWEEN i.served_timestamp - interval '1 hour' AND i.served_timestamp)"
+            " ORDER BY request_id, entity, served_timestamp ON CONFLICT DO NOTHING"
         )
 
 
