@@ -268,6 +268,9 @@ class TimescaleOfflineStore(OfflineStore):
             raise ConfigurationError(
                 "rows cannot be written to a query", where=f"data source {source.name}", remedy="Give it a table"
             )
+        created = source.created_timestamp_column
+        if created in table.column_names and is_set_by_database(config, source.table, created):
+            table = table.drop_columns([created])
         with _settings(config).connect() as connection:
             append(connection, source.table, table)
         if progress:

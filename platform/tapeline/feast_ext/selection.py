@@ -114,7 +114,7 @@ def select_views(
             names,
             [f"{view.projection.name_to_use()}__{name}" if full_feature_names else name for name in names],  # type: ignore[no-untyped-call]
         )
-        for view, names in wanted.items()
+        for view, names in ((view, list(dict.fromkeys(names))) for view, names in wanted.items())
     )
 
 

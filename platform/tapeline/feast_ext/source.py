@@ -13,7 +13,7 @@ from feast.repo_config import RepoConfig
 from feast.value_type import ValueType
 
 from tapeline.core.errors import InvalidDataError, ParameterError, UnknownNameError
-from tapeline.feast_ext.introspection import is_set_by_database, source_columns
+from tapeline.feast_ext.introspection import source_columns
 from tapeline.feast_ext.types import value_type
 
 _TIMES = frozenset({"timestamp with time zone", "timestamp without time zone", "date"})
@@ -173,12 +173,12 @@ class TimescaleSource(DataSource):
         return value_type
 
     def get_table_column_names_and_types(self, config: RepoConfig) -> Iterable[tuple[str, str]]:
-        """Names and SQL types of the columns that are pushed: without the created time, where the database sets it."""
-        columns = source_columns(config, self)
-        created = self.created_timestamp_column
-        if self.table and created and is_set_by_database(config, self.table, created):
-            return [(name, kind) for name, kind in columns if name != created]
-        return columns
+        """Names and SQL types of the source's columns.
+
+        Feast wants exactly these in a frame that is pushed, the created time included; where the database sets that
+        itself, what is pushed for it does not reach the table.
+        """
+        return source_columns(config, self)
 
     def get_table_query_string(self) -> str:
         """What stands after FROM: the table, or the query in parentheses."""
