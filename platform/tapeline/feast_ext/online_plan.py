@@ -15,11 +15,11 @@ from feast.feature_view import DUMMY_ENTITY_ID, FeatureView
 from feast.infra.online_stores.online_store import OnlineStore
 from feast.infra.registry.base_registry import BaseRegistry
 from feast.value_type import ValueType
-from feast.version_utils import parse_version
 from numpy.typing import NDArray
 
 from tapeline.core.timestamps import MICROSECOND
 from tapeline.feast_ext.packing import entity_parts, layout_of
+from tapeline.feast_ext.selection import VERSION_TAG
 from tapeline.storage.keys import view_prefix
 from tapeline.storage.packed import FLOAT_KINDS, Layout
 
@@ -81,19 +81,17 @@ class RequestPlan:
 
 
 def view_version(view: Any, *, versioning: bool) -> int:
-    """Which version of a view a table object stands for.
+    """Which version of a view a table object stands for: as referenced, else as Tapeline tagged it, else the registry's.
 
-    Without Feast's online versioning there is one set of values per view, version 0, as in Feast's own stores.
+    Without the tag and without Feast's online versioning there is one set of values per view, version 0, as in Feast's
+    own stores.
     """
-    if not versioning:
-        return 0
     tag = getattr(view.projection, "version_tag", None)
     if tag is None:
+        tag = (view.tags or {}).get(VERSION_TAG)
+    if tag is None and versioning:
         tag = getattr(view, "current_version_number", None)
-    if tag is None:
-        latest, pinned = parse_version(getattr(view, "version", "") or "latest")
-        tag = 0 if latest else pinned
-    return int(tag)
+    return 0 if tag is None else int(str(tag).removeprefix("v"))
 
 
 def plan_view(

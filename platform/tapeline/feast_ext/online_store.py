@@ -24,6 +24,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal
 
+import pyarrow as pa
 from feast import Entity, FeatureView
 from feast import metrics as feast_metrics
 from feast.feature_service import FeatureService
@@ -38,12 +39,14 @@ from feast.repo_config import FeastConfigBaseModel, RepoConfig
 from tapeline.core.clock import Clock, LiveClock, ReplayClock, clock_from
 from tapeline.core.settings import get_settings
 from tapeline.core.timestamps import from_us
+from tapeline.feast_ext.arrow_rows import SourceColumns, pack_table
 from tapeline.feast_ext.online_clients import Clients
 from tapeline.feast_ext.online_fallback import FeastPath, in_requested_order
 from tapeline.feast_ext.online_plan import RequestPlan, plan_request, plan_view, stored_layout
 from tapeline.feast_ext.online_response import PackedOnlineResponse, ViewResult
 from tapeline.feast_ext.online_rows import in_present_layout, pack_batch
 from tapeline.feast_ext.packing import entity_part
+from tapeline.feast_ext.registry import register
 from tapeline.storage.online import (
     delete_layouts,
     delete_view,
@@ -54,6 +57,8 @@ from tapeline.storage.online import (
 )
 
 _PLANS_MAX = 256
+
+register()  # Feast imports its stores before it opens its registry
 
 Row = tuple[EntityKeyProto, dict[str, ValueProto], datetime, datetime | None]
 EntityRows = list[dict[str, Any]] | Mapping[str, Any]
@@ -137,6 +142,16 @@ class PackedRedisOnlineStore(FeastPath, OnlineStore):
             await write_many_async(client, items)
         if progress:
             progress(len(data))
+
+    def write_table(self, config: RepoConfig, table: FeatureView, rows: pa.Table, columns: SourceColumns) -> int:
+        """Write an Arrow table of a view's rows with all their times; returns how many values were written."""
+        layout = stored_layout(table, versioning=_versioning(config))
+        items = pack_table(config.project, table, layout, rows, columns, recorded_us=LiveClock().now_us())
+        if not items:
+            return 0
+        client = self._clients.get(config.online_store)
+        publish_layout(client, config.project, layout)
+        return write_many(client, items)
 
     # Reading
 
