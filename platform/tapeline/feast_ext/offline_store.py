@@ -27,6 +27,7 @@ from tapeline.core.timestamps import to_us
 from tapeline.datasets.point_in_time import as_of_join
 from tapeline.datasets.vintage import current_vintage, resolve_vintage
 from tapeline.feast_ext.entities import EntityInput
+from tapeline.feast_ext.introspection import is_set_by_database
 from tapeline.feast_ext.pulls import pull_all, pull_latest
 from tapeline.feast_ext.retrieval_job import TimescaleRetrievalJob
 from tapeline.feast_ext.saved_dataset import TimescaleLoggingDestination
