@@ -23,43 +23,49 @@ from numba import njit
 from tapeline.kernels.rolling import push
 '''
 
+# The whole numbers of the header are the bits of float64 slots. Arrays are borrowed from the caller throughout, so
+# reference counting (_nrt) is off: its atomic operations would cost more than a dozen indicators.
 _UPDATE = """
 
-@njit("int64(float64[::1], int64, int64, int64, float64[::1], float64[::1])", error_model="numpy", cache=True, nogil=True)
+@njit(
+    "int64(float64[::1], int64, int64, int64, float64[::1], float64[::1])",
+    error_model="numpy", cache=True, nogil=True, _nrt=False,
+)
 def update(state, event_us, sequence, available_us, row, out):
     if state.size != {state_size} or row.size != {row_size} or out.size != {out_size}:
         return 1
-    header = state.view(np.int64)
-    rows = header[0]
-    if rows > 0 and (event_us < header[1] or (event_us == header[1] and sequence <= header[2])):
+    rows = np.float64(state[0]).view(np.int64)
+    last_us = np.float64(state[1]).view(np.int64)
+    if rows > 0 and (event_us < last_us or (event_us == last_us and sequence <= np.float64(state[2]).view(np.int64))):
         return 2
     split_ratio = row[{split}]
     if not 0.0 < split_ratio < math.inf:
         return 3
+    if rows > 0:
+        available_us = max(available_us, np.float64(state[3]).view(np.int64))
     factor = state[4] * split_ratio
-    header[0] = rows + 1
-    header[1] = event_us
-    header[2] = sequence
-    if rows == 0 or available_us > header[3]:
-        header[3] = available_us
+    state[0] = np.int64(rows + 1).view(np.float64)
+    state[1] = np.int64(event_us).view(np.float64)
+    state[2] = np.int64(sequence).view(np.float64)
+    state[3] = np.int64(available_us).view(np.float64)
     state[4] = factor
 """
 
 _BATCH = """
 
 @njit(
-    "int64(int64[::1], int64[::1], int64[::1], float64[:, ::1], int64[::1], int64, int64, float64[:, ::1], float64[:, ::1], int64[::1])",
-    error_model="numpy", cache=True, nogil=True,
+    "int64(int64[::1], int64[::1], int64[::1], float64[:, ::1], int64[::1], int64, int64, float64[:, ::1], "
+    "float64[:, ::1], int64[::1])",
+    error_model="numpy", cache=True, nogil=True, _nrt=False,
 )
 def batch(event_us, sequence, available_us, rows, offsets, first, last, states, out, available_out):
     for entity in range(first, last):
         state = states[entity]
-        header = state.view(np.int64)
         for i in range(offsets[entity], offsets[entity + 1]):
             code = update(state, event_us[i], sequence[i], available_us[i], rows[i], out[i])
             if code != 0:
                 return code + 8 * i
-            available_out[i] = header[3]
+            available_out[i] = np.float64(state[3]).view(np.int64)
     return 0
 """
 

@@ -1,7 +1,8 @@
 """History rings, and steps over the last n values of a series.
 
 A ring belongs to a series and is shared by every step that looks back on it: slots ``[next, count, value × capacity]``.
-``newest`` is the position of the present value, or −1 on a row where the series is NaN and nothing was pushed.
+``newest`` is the position of the present value, or −1 on a row where the series is NaN and nothing was pushed. Ring
+positions are made unsigned where they index, which spares numba's handling of negative ones.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ def push(state: State, ring: int, capacity: int, x: float) -> int:
     if x != x:
         return -1
     position = int(state[ring])
-    state[ring + 2 + position] = x
+    state[np.uint64(ring + 2 + position)] = x
     following = position + 1
     state[ring] = following if following < capacity else 0
     state[ring + 1] += 1.0
@@ -38,7 +39,7 @@ def past(state: State, ring: int, capacity: int, newest: int, n: int) -> float:
     position = newest - n
     if position < 0:
         position += capacity
-    return state[ring + 2 + position]
+    return state[np.uint64(ring + 2 + position)]
 
 
 @primitive(history=lambda n: n, delay=lambda n: n)
