@@ -71,7 +71,9 @@ def fit_logistic(features: Features, labels: NDArray[np.float64], *, strength: f
     with warnings.catch_warnings():
         # Far from convergence the fit is still a valid baseline, and the same one every time.
         warnings.simplefilter("ignore")
-        fitted = LogisticRegression(C=strength, max_iter=300).fit(_standardise(features, model), labels)
+        fitted = LogisticRegression(C=strength, max_iter=100, solver="newton-cholesky").fit(
+            _standardise(features, model), labels
+        )
     weight = np.where(known & (spread > 0), fitted.coef_[0], 0.0)
     return LogisticModel(fill, model.centre, model.scale, weight, float(fitted.intercept_[0]))
 

@@ -24,7 +24,7 @@ _FIXED: dict[str, Any] = {
     "use_missing": True,
 }
 DEFAULTS: dict[str, Any] = {
-    "rounds": 150,
+    "rounds": 100,
     "learning_rate": 0.03,
     "num_leaves": 15,
     "min_data_in_leaf": 100,

@@ -37,7 +37,8 @@ class TrainingConfig(BaseModel):
         default=None, description="fast and slow feature of the moving-average cross; none: the first fitting pair"
     )
     seed: int = Field(default=7, ge=0, lt=2**31)
-    threads: int = Field(default=1, ge=1, le=64, description="fixed, so that the same data gives the same model")
+    threads: int = Field(default=1, ge=1, le=64, description="of one fit; fixed, so that the model is always the same")
+    workers: int = Field(default=2, ge=1, le=64, description="folds fitted at once; does not change any result")
 
 
 def read_config(path: Path | None, **changes: Any) -> TrainingConfig:

@@ -76,7 +76,8 @@ class Evaluation:
 def evaluate(data: TrainingData, walked: Walk, config: TrainingConfig) -> Evaluation:
     """Judge all predictors of a walk.
 
-    Accuracy is directional accuracy: the share of rows whose more probable side came true. The Sharpe ratio is that of
+    Accuracy is directional accuracy: the share of rows whose more probable side came true. ROC-AUC compares rows of one
+    fold only. The Sharpe ratio is that of
     going long where the probability is above one half and short where it is below, as staggered books (see
     :mod:`tapeline.stats.sharpe`), equally weighted over symbols, after costs.
     """
@@ -94,7 +95,7 @@ def evaluate(data: TrainingData, walked: Walk, config: TrainingConfig) -> Evalua
             "brier": brier_losses(probability, outcome),
             "accuracy": hits(probability, outcome),
         }
-        ranks = RankOrder(probability, outcome)
+        ranks = RankOrder(probability, outcome, walked.fold)
         net = _net_returns(data, rows, group, len(steps), probability, config.cost_bps * 1e-4)
         values[name] = {metric: float(loss.mean()) for metric, loss in losses.items()}
         values[name] |= {"roc_auc": float(ranks.auc()[0]), "sharpe": float(sharpe(net, None, per_year)[0])}

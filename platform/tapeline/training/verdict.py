@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tapeline.training.evaluation import SMALLER_IS_BETTER, Comparison, Evaluation
+from tapeline.training.evaluation import Comparison, Evaluation
 from tapeline.training.walk import MODEL
 
 _WORDS = {
@@ -21,7 +21,7 @@ def verdict(evaluation: Evaluation, *, significance: float = 0.05) -> str:
     harder for the model.
     """
     loss, profit = evaluation.comparisons["log_loss"], evaluation.comparisons["sharpe"]
-    sentences = [_judge(loss, "log loss", significance, "no evidence that the model's probabilities beat")]
+    sentences = [_judge(evaluation, loss, "log loss", significance, "no evidence that the model's probabilities beat")]
     auc = evaluation.scores[MODEL]["roc_auc"]
     if auc.low > 0.5:
         sentences.append(
@@ -35,7 +35,9 @@ def verdict(evaluation: Evaluation, *, significance: float = 0.05) -> str:
         sentences.append(
             f"Its ranking cannot be told from chance (ROC-AUC {auc.value:.3f}, {auc.low:.3f} to {auc.high:.3f})."
         )
-    sentences.append(_judge(profit, "Sharpe ratio after costs", significance, "no evidence that trading on it beats"))
+    sentences.append(
+        _judge(evaluation, profit, "Sharpe ratio after costs", significance, "no evidence that trading on it beats")
+    )
     return " ".join(sentences)
 
 
@@ -49,13 +51,13 @@ def _better(comparison: Comparison, significance: float) -> bool:
     return estimate.value > 0 and estimate.low > 0 and (estimate.p_value or 0.0) < significance
 
 
-def _judge(comparison: Comparison, name: str, significance: float, nothing: str) -> str:
+def _judge(evaluation: Evaluation, comparison: Comparison, name: str, significance: float, nothing: str) -> str:
     estimate = comparison.difference
     rival = _WORDS.get(comparison.baseline, comparison.baseline)
-    less = comparison.metric in SMALLER_IS_BETTER
+    mine, theirs = (evaluation.scores[who][comparison.metric].value for who in (MODEL, comparison.baseline))
     numbers = (
-        f"{name} {'lower' if less else 'higher'} by {estimate.value:.4f}, 95 % interval {estimate.low:.4f} to"
-        f" {estimate.high:.4f}, p = {estimate.p_value or 0.0:.3f}"
+        f"{name} {mine:.4f} against {theirs:.4f}; advantage {estimate.value:+.4f}, 95 % interval {estimate.low:+.4f} to"
+        f" {estimate.high:+.4f}, p = {estimate.p_value or 0.0:.3f}"
     )
     if _better(comparison, significance):
         return f"The model beats {rival} ({numbers})."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -33,6 +34,8 @@ class Walk:
         Uncalibrated score of each row of the data set, NaN for rows that were in no test window.
     rows
         Numbers of the rows that are evaluated: those of test windows after the calibration folds.
+    fold
+        Number of the fold that each of these rows was tested in.
     probability
         Probabilities of these rows by predictor: the calibrated model, the uncalibrated one, each baseline.
     folds
@@ -44,6 +47,7 @@ class Walk:
 
     score: NDArray[np.float64]
     rows: NDArray[np.int64]
+    fold: NDArray[np.int64]
     probability: dict[str, NDArray[np.float64]]
     folds: list[dict[str, int]] = field(default_factory=list)
     permutation: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
@@ -95,50 +99,90 @@ def walk(
     data, config
         The data set and the choices.
     advance
-        Called after each fold.
+        Called after each fold, from several threads.
     baselines
         Whether to fit those too.
     """
     folds = folds_of(data, config)
     rivals = Baselines(data, config) if baselines else None
+
+    def fit(fold: Fold) -> _Fitted:
+        fitted = _fit_fold(fold, data, config, rivals)
+        advance()
+        return fitted
+
+    with ThreadPoolExecutor(config.workers) as pool:
+        fits = list(pool.map(fit, folds))
     score = np.full(len(data.label), np.nan)
     rows: list[NDArray[np.int64]] = []
+    numbers: list[NDArray[np.int64]] = []
     parts: dict[str, list[NDArray[np.float64]]] = {}
     losses: list[NDArray[np.float64]] = []
-    random = np.random.default_rng(config.seed)
     described = []
-    for fold in folds:
-        model = fit_model(data.inputs[fold.train], data.label[fold.train], config)
+    for fold, fitted in zip(folds, fits, strict=True):
         before = np.flatnonzero(~np.isnan(score) & (data.end_us <= fold.known_by_us))
-        score[fold.test] = model.score(data.inputs[fold.test])
-        evaluated = fold.number >= config.calibration_folds and len(before) > 0
+        score[fold.test] = fitted.score
+        evaluated = _is_evaluated(fold, config) and len(before) > 0
         if evaluated:
             calibration = fit_isotonic(score[before], data.label[before])
-            predictions = {MODEL: calibration(score[fold.test]), UNCALIBRATED: score[fold.test]}
-            predictions |= rivals.scores(fold) if rivals else {}
+            predictions = {MODEL: calibration(fitted.score), UNCALIBRATED: fitted.score} | fitted.rivals
             rows.append(fold.test)
+            numbers.append(np.full(len(fold.test), fold.number, dtype=np.int64))
             for name, values in predictions.items():
                 parts.setdefault(name, []).append(values)
-            if config.permutations and baselines:
-                losses.append(_permutation_losses(model, data, fold, config.permutations, random))
-        described.append(
-            {
-                "number": fold.number,
-                "train_rows": len(fold.train),
-                "test_rows": len(fold.test),
-                "first_test_us": int(data.event_us[fold.test[0]]),
-                "last_test_us": int(data.event_us[fold.test[-1]]),
-                "evaluated": int(evaluated),
-            }
+            if fitted.permutation is not None:
+                losses.append(fitted.permutation)
+        described.append(_describe(fold, data, evaluated=evaluated))
+    if not rows:
+        raise EmptyDataError(
+            "no test window follows one whose labels had ended",
+            remedy="Choose longer test windows or a shorter horizon",
         )
-        advance()
     return Walk(
         score=score,
         rows=np.concatenate(rows),
+        fold=np.concatenate(numbers),
         probability={name: np.concatenate(values) for name, values in parts.items()},
         folds=described,
         permutation=np.array(losses) if losses else np.empty((0, len(data.names))),
     )
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """What a fold gives without looking at other folds; arrays over its test rows."""
+
+    score: NDArray[np.float64]
+    rivals: dict[str, NDArray[np.float64]]
+    permutation: NDArray[np.float64] | None
+
+
+def _is_evaluated(fold: Fold, config: TrainingConfig) -> bool:
+    return fold.number >= config.calibration_folds
+
+
+def _fit_fold(fold: Fold, data: TrainingData, config: TrainingConfig, rivals: Baselines | None) -> _Fitted:
+    model = fit_model(data.inputs[fold.train], data.label[fold.train], config)
+    score = model.score(data.inputs[fold.test])
+    if rivals is None or not _is_evaluated(fold, config):
+        return _Fitted(score, {}, None)
+    permutation = None
+    if config.permutations:
+        random = np.random.default_rng([config.seed, fold.number])
+        permutation = _permutation_losses(model, data, fold, config.permutations, random)
+    return _Fitted(score, rivals.scores(fold), permutation)
+
+
+def _describe(fold: Fold, data: TrainingData, *, evaluated: bool) -> dict[str, int]:
+    moments = data.event_us[fold.test]
+    return {
+        "number": fold.number,
+        "train_rows": len(fold.train),
+        "test_rows": len(fold.test),
+        "first_test_us": int(moments.min()),
+        "last_test_us": int(moments.max()),
+        "evaluated": int(evaluated),
+    }
 
 
 def _permutation_losses(
