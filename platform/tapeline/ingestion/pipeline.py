@@ -201,10 +201,9 @@ class _Job:
         names = {one.symbol for one in known}
         unknown = sorted(symbols - names)
         if unknown and new is None:
-            error = UnknownNameError("symbol", unknown[0], names, where=self._input.name)
-            more = f" ({len(unknown)} such symbols)" if len(unknown) > 1 else ""
-            error.args = (f"{error}{more}. If it is new, declare it with --new-instruments",)
-            raise error
+            more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
+            where = f"{self._input.name}{more}; new ones are declared with --new-instruments"
+            raise UnknownNameError("symbol", unknown[0], names, where=where)
         if new is not None:
             self.declared_now = [self._entry(symbol, new) for symbol in unknown]
         # The first batch shows what is wrong with all: naive times, types that do not fit, the wrong order.

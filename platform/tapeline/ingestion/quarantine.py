@@ -208,7 +208,8 @@ def replay(
     found = {row.id for row in rows}
     for wanted in (*(ids or ()), *edits):
         if wanted not in found:
-            raise UnknownNameError("row waiting in quarantine", str(wanted), map(str, found))
+            waiting = [str(row.id) for row in list_refused(connection)]
+            raise UnknownNameError("row waiting in quarantine", str(wanted), waiting)
     edits = {
         row.id: {name: value for name, value in edits.get(row.id, {}).items() if row.content.get(name) != value}
         for row in rows
