@@ -11,7 +11,7 @@ from tapeline import __version__
 from tapeline.cli.app import notices
 from tapeline.core.errors import MissingExtraError, TapelineError
 
-COMMAND_MODULES = ("servers", "ingest", "features", "backfill", "export", "train", "serve")
+COMMAND_MODULES = ("servers", "ingest", "features", "backfill", "export", "train", "serve", "demo")
 _EXTRA_OF = {
     "feast": "feast",
     "polars": "feast",
