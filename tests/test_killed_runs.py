@@ -18,10 +18,14 @@ from tests.support.session import PREFIX, TEMPORARY, SessionServers, remove_left
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN = """
-import sys, time
+import os, sys, time
 from tests.support.session import SessionServers
 servers = SessionServers()
 print(servers.folder, flush=True)
+if "fork" in sys.argv and os.fork() == 0:
+    sys.stdout.close()
+    os.close(1)
+    time.sleep(60)
 time.sleep(600)
 """
 
@@ -59,6 +63,20 @@ def test_servers_and_folder_go_with_the_run(run: subprocess.Popen[str], number: 
     run.send_signal(number)
     run.communicate()
     assert wait_until_gone(folder, 15)
+
+
+def test_a_forked_child_that_outlives_the_run_does_not_keep_its_servers() -> None:
+    run = subprocess.Popen(
+        [sys.executable, "-c", RUN, "fork"], cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    folder = folder_of(run)
+    run.kill()
+    run.wait()
+    try:
+        assert wait_until_gone(folder, 15)
+    finally:
+        os.killpg(run.pid, signal.SIGKILL)  # the child
+        run.communicate()
 
 
 def test_servers_go_even_with_their_guard_and_the_next_run_removes_the_folder(run: subprocess.Popen[str]) -> None:

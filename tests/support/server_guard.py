@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -67,6 +68,7 @@ def start(folder: Path, order: dict[str, Any]) -> None:
 def main() -> None:
     """Start, wait for the pipe to close, end."""
     folder, order = Path(sys.argv[1]), json.loads(sys.argv[2])
+    parent = os.getppid()
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # only the pipe counts: Ctrl-C reaches the tests, and they close it
     try:
@@ -75,7 +77,9 @@ def main() -> None:
         (folder / OWNER).write_text(f"{me.pid} {me.started}")
         start(folder, order)
         print("ready", flush=True)
-        sys.stdin.buffer.read()
+        # A child that the tests forked may hold the pipe open after them, so their process is watched too.
+        while os.getppid() == parent and not select.select([sys.stdin], [], [], 1.0)[0]:
+            pass
     finally:
         end(folder)
 
