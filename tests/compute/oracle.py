@@ -68,12 +68,14 @@ class Scenario:
     symbol: str
     rows: tuple[Row, ...]
     splits: tuple[Split, ...]
+    lag_us: int = 0
 
     def recorded_by(self, run: int) -> Scenario:
         return Scenario(
             self.symbol,
             tuple(row for row in self.rows if row.run <= run),
             tuple(split for split in self.splits if split.run <= run),
+            self.lag_us,
         )
 
 
@@ -99,13 +101,16 @@ def bar_scenario(symbol: str, rng: np.random.Generator, runs: int) -> Scenario:
     return Scenario(symbol, tuple(rows.values()), tuple(splits.values()))
 
 
-def trade_scenario(symbol: str, rng: np.random.Generator, runs: int) -> Scenario:
+def trade_scenario(symbol: str, rng: np.random.Generator, runs: int, lag_us: int = 0) -> Scenario:
     """Trades of a few minutes, some late, corrected or busted."""
     rows: dict[tuple[int, int, int, int], Row] = {}
     event_us = FIRST_US
     for sequence in range(int(rng.integers(1, 25))):
         event_us += int(rng.choice([0, 1, 10, 25, 70, 200])) * 1_000_000
-        available_us = event_us + int(rng.choice([0, 5, 90, 400], p=[0.6, 0.2, 0.1, 0.1])) * 1_000_000
+        available_us = event_us + lag_us
+        available_us += (
+            int(rng.choice([0, 5, 90, 400, -lag_us // 1_500_000], p=[0.6, 0.15, 0.1, 0.1, 0.05])) * 1_000_000
+        )
         for _ in range(1 + int(rng.random() < 0.2) + int(rng.random() < 0.1)):
             run = int(rng.integers(0, runs))
             price = float(rng.choice([math.nan, 100.0 + rng.normal()], p=[0.03, 0.97]))
@@ -118,7 +123,7 @@ def trade_scenario(symbol: str, rng: np.random.Generator, runs: int) -> Scenario
         at = FIRST_US + int(rng.integers(0, 12)) * MINUTE_US + int(rng.choice([0, 17_000_000]))
         known_us = at + int(rng.integers(-5, 8)) * MINUTE_US
         splits.append(Split(int(rng.integers(0, runs)), at, known_us, False, 3.0))
-    return Scenario(symbol, tuple(rows.values()), tuple(splits))
+    return Scenario(symbol, tuple(rows.values()), tuple(splits), lag_us)
 
 
 def _bar_values(event_us: int, rng: np.random.Generator) -> tuple[float, ...]:
@@ -188,19 +193,11 @@ def usable(row: Row) -> bool:
 
 
 def expected_trades(scenario: Scenario, moment_us: int) -> dict[tuple[int, int], np.ndarray]:
-    """Features that a view over trades must show at a moment: of the bars that are over and whose inputs had arrived."""
-    visible_end_us = max(
-        (
-            end_us
-            for end_us in {row.event_us // MINUTE_US * MINUTE_US + MINUTE_US for row in scenario.rows}
-            if _bar_available_us(scenario, end_us) <= moment_us
-        ),
-        default=-1,
-    )
+    """Features that a view over trades must show at a moment: of the bars that are over, from the trades known."""
     intervals: dict[int, list[Row]] = {}
     for row in known_rows(scenario, moment_us):
         end_us = row.event_us // MINUTE_US * MINUTE_US + MINUTE_US
-        if usable(row) and end_us <= visible_end_us:
+        if usable(row) and end_us + scenario.lag_us <= moment_us and _is_shown_over(scenario, end_us):
             intervals.setdefault(end_us, []).append(row)
     bars = []
     for end_us, trades in sorted(intervals.items()):
@@ -214,33 +211,32 @@ def expected_trades(scenario: Scenario, moment_us: int) -> dict[tuple[int, int],
     return features_of_bars(TRADES, bars, known_splits(scenario, moment_us))
 
 
-def _bar_available_us(scenario: Scenario, end_us: int) -> float:
-    """When a bar's row could first be used: when the last input known at the trade that showed it over had arrived."""
-    over = [row.available_us for row in _first_seen(scenario) if row.event_us >= end_us]
-    if not over:
-        return math.inf
-    over_us = min(over)
-    seen = {(row.event_us, row.sequence) for row in _first_seen(scenario) if row.available_us <= over_us}
-    inputs = [
-        row.available_us
-        for row in scenario.rows
-        if row.event_us < end_us and row.available_us <= over_us and (row.event_us, row.sequence) in seen
-    ]
-    # Without one trade in the bar itself there is no bar to be shown.
-    if not any(end_us - MINUTE_US <= row.event_us < end_us and usable(row) for row in known_rows(scenario, over_us)):
-        return math.inf
-    inputs += [s.available_us for s in scenario.splits if s.event_us < end_us and s.available_us <= over_us]
-    return max(end_us, *inputs)
+def _is_shown_over(scenario: Scenario, end_us: int) -> bool:
+    """Whether anything at all arrives that shows that the time of a bar has passed."""
+    over_us = end_us + scenario.lag_us
+    return any(
+        (row.event_us >= end_us and usable(row)) or row.available_us >= over_us for row in arrivals(scenario)
+    ) or any(split.event_us < end_us and split.available_us >= over_us for split in scenario.splits)
 
 
-def _first_seen(scenario: Scenario) -> list[Row]:
-    """The first usable version of each key to become known, as it stands when its moment is over."""
-    first: dict[tuple[int, int], Row] = {}
+@cache
+def arrivals(scenario: Scenario) -> tuple[Row, ...]:
+    """Versions that changed something when they became known: usable ones, and retractions of usable ones."""
+    arrived: list[Row] = []
+    lives: set[tuple[int, int]] = set()
     for moment_us in sorted({row.available_us for row in scenario.rows}):
-        for row in known_rows(scenario, moment_us):
-            if usable(row) and row.available_us == moment_us:
-                first.setdefault((row.event_us, row.sequence), row)
-    return list(first.values())
+        newest: dict[tuple[int, int], Row] = {}
+        for row in sorted(scenario.rows, key=lambda row: row.run):
+            if row.available_us == moment_us:
+                newest[(row.event_us, row.sequence)] = row
+        for key, row in newest.items():
+            if usable(row):
+                lives.add(key)
+                arrived.append(row)
+            elif key in lives:
+                lives.remove(key)
+                arrived.append(row)
+    return tuple(arrived)
 
 
 # The database --------------------------------------------------------------------------------------------------------
@@ -301,7 +297,7 @@ def picked(rows: Sequence[tuple[int, int, int, int, tuple[float | None, ...]]], 
 def moments(scenario: Scenario) -> list[int]:
     """Every moment at which something may change, and just before."""
     times = {row.available_us for row in scenario.rows} | {split.available_us for split in scenario.splits}
-    times |= {row.event_us // MINUTE_US * MINUTE_US + MINUTE_US for row in scenario.rows}
+    times |= {row.event_us // MINUTE_US * MINUTE_US + MINUTE_US + scenario.lag_us for row in scenario.rows}
     return sorted(times | {at - 1 for at in times})
 
 
@@ -337,6 +333,11 @@ def check_visible(connection: psycopg.Connection, spec: FeatureViewSpec, scenari
 def run_all(connection: psycopg.Connection, spec: FeatureViewSpec, scenarios: Sequence[Scenario], runs: int) -> int:
     """Record run by run, back-fill after each, and check all that is visible after each; returns comparisons."""
     compared = 0
+    with connection.transaction():
+        connection.execute(
+            "INSERT INTO tapeline.sources (source, kind, declared_lag_us) VALUES (%s, %s, %s)",
+            (spec.rows.source, "trades" if isinstance(spec.rows, TradeBars) else "bars", scenarios[0].lag_us),
+        )
     for run in range(runs):
         record(connection, spec, scenarios, run)
         present = [s.recorded_by(run) for s in scenarios if any(row.run <= run for row in s.rows)]

@@ -17,9 +17,12 @@ def test_bars_recorded_in_any_order_show_what_was_known(connection: psycopg.Conn
     assert run_all(connection, BARS, scenarios, runs) > 500
 
 
+@pytest.mark.parametrize("lag_us", [0, 7_000_000])
 @pytest.mark.parametrize("seed", range(4))
-def test_trades_recorded_in_any_order_show_what_was_known(connection: psycopg.Connection, seed: int) -> None:
+def test_trades_recorded_in_any_order_show_what_was_known(
+    connection: psycopg.Connection, seed: int, lag_us: int
+) -> None:
     rng = np.random.default_rng(100 + seed)
     runs = 1 + seed
-    scenarios = [trade_scenario(f"S{i}", rng, runs) for i in range(60)]
+    scenarios = [trade_scenario(f"S{i}", rng, runs, lag_us) for i in range(60)]
     assert run_all(connection, TRADES, scenarios, runs) > 500

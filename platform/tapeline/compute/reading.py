@@ -58,6 +58,14 @@ def source_symbols(connection: psycopg.Connection[Any], spec: FeatureViewSpec) -
     return [symbol for (symbol,) in connection.execute(query, {"source": spec.rows.source}).fetchall()]
 
 
+def declared_lag_us(connection: psycopg.Connection[Any], spec: FeatureViewSpec) -> int:
+    """How long after its event a row of the view's source is available; 0 if the source does not say."""
+    row = connection.execute(
+        "SELECT declared_lag_us FROM tapeline.sources WHERE source = %s", (spec.rows.source,)
+    ).fetchone()
+    return int(row[0]) if row else 0
+
+
 def read_changes(
     connection: psycopg.Connection[Any],
     spec: FeatureViewSpec,

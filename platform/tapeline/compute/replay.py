@@ -5,8 +5,9 @@ moment p (a correction, a late row, a retraction, a split) rewinds to the last c
 from there on every feature row is computed again and added, available from p. So at any moment t the newest feature rows
 available by t are those of a computation over exactly the raw rows available by t.
 
-A bar built from trades gets its row when a later trade shows that it is over, with the available time of the last input
-it used, and at least its own end.
+A bar built from trades is over when its source's declared lag has passed since its end; from then on it has a row. A
+trade that arrives later than that is a late row. The last bar has no row until something arrives that shows the time to
+have passed.
 
 A key that no longer has a row (a retracted bar, or a bar whose last trade, and so its sequence, changed) gets a row that
 repeats the values of the row before it, or NULLs where there is none. Thus the point-in-time rule needs to know nothing of
@@ -203,7 +204,9 @@ class _Replay:
             start = group_end if self._interrupt(moment_us, order[end:group_end]) else end
         self._continue_with(order[start:])
         self._answer_stale_rows()
-        return self._result(max(history.since_us - 1, *available[-1:].tolist(), *history.splits.available_us.tolist()))
+        return self._result(
+            max([history.since_us - 1, *available[-1:].tolist(), *history.splits.available_us.tolist()])
+        )
 
     # Setting out ------------------------------------------------------------------------------------------------------
 
@@ -222,19 +225,35 @@ class _Replay:
         splits = self.history.splits.known_at(since_us - 1)
         for finished in self._advance(rows, splits, AvailableFloor(), since_us - 1):
             self._record(finished, emit=False)
-        rewinds = self._past_rewinds(before[np.lexsort((self.rank[before], versions.available_us[before]))])
+        rewinds = self._past_rewinds(self._effective(before, np.zeros(len(self.key_event), dtype=np.bool_)))
         if rewinds:
             self.state = self.runner.raised(self.state, max(rewinds))
 
     def _arrival_order(self) -> Integers:
-        """Versions since ``since_us`` in the order of arrival; of one key at one moment, only the last recorded."""
-        versions = self.versions
-        new = np.flatnonzero(versions.available_us >= self.history.since_us)
-        order = new[np.lexsort((versions.created_us[new], self.rank[new], versions.available_us[new]))]
+        """Versions since ``since_us`` in the order of arrival."""
+        lives = np.zeros(len(self.key_event), dtype=np.bool_)
+        known = self.current >= 0
+        lives[known] = self.versions.live[self.current[known]]
+        return self._effective(np.flatnonzero(self.versions.available_us >= self.history.since_us), lives)
+
+    def _effective(self, chosen: Integers, lives: Flags) -> Integers:
+        """Versions in the order of arrival without those that change nothing.
+
+        Of one key at one moment only the last recorded counts, and a retraction of what does not live is none.
+        """
+        versions, rank = self.versions, self.rank
+        order = chosen[np.lexsort((versions.created_us[chosen], versions.available_us[chosen], rank[chosen]))]
+        if len(order) == 0:
+            return order
+        follows = rank[order[1:]] == rank[order[:-1]]
         last = np.ones(len(order), dtype=np.bool_)
-        same_key = self.rank[order[1:]] == self.rank[order[:-1]]
-        last[:-1] = ~(same_key & (versions.available_us[order[1:]] == versions.available_us[order[:-1]]))
-        return order[last]
+        last[:-1] = ~(follows & (versions.available_us[order[1:]] == versions.available_us[order[:-1]]))
+        order = order[last]
+        before = lives[rank[order]]
+        follows = rank[order[1:]] == rank[order[:-1]]
+        before[1:] = np.where(follows, versions.live[order[:-1]], before[1:])
+        order = order[before | versions.live[order]]
+        return order[np.lexsort((rank[order], versions.available_us[order]))]
 
     def _interruptions(self, order: Integers) -> list[int]:
         """Moments at which something arrives that does not simply come after all before it, and those of splits."""
@@ -243,10 +262,16 @@ class _Replay:
         return [int(moment) for moment in np.union1d(late, splits[splits >= self.history.since_us])]
 
     def _out_of_order(self, order: Integers, frontier: int) -> Integers:
-        """Moments at which something arrives at or before the frontier, which moves on with the arrivals."""
+        """Moments at which something arrives at or before the frontier, which moves on with the arrivals, or too late."""
         live = np.where(self.versions.live[order], self.rank[order], -1)
         reached = np.maximum.accumulate(np.concatenate(([frontier], live)))[:-1]
-        return self.versions.available_us[order[self.rank[order] <= reached]]
+        return self.versions.available_us[order[(self.rank[order] <= reached) | self._too_late(order)]]
+
+    def _too_late(self, order: Integers) -> Flags:
+        """Which versions are trades of a bar that was over when they arrived."""
+        if not self.is_trades:
+            return np.zeros(len(order), dtype=np.bool_)
+        return self.runner.over_us(self.versions.event_us[order]) <= self.versions.available_us[order]
 
     def _past_rewinds(self, order: Integers) -> list[int]:
         """Moments before ``since_us`` at which rows after the base were computed again."""
@@ -269,18 +294,16 @@ class _Replay:
     # Going on ---------------------------------------------------------------------------------------------------------
 
     def _continue_with(self, order: Integers) -> None:
-        """Rows that come after all before them, and tombstones of keys never seen."""
+        """Rows that come after all before them."""
         if len(order) == 0:
             return
         self.current[self.rank[order]] = order
         rows = order[self.versions.live[order]]
         if len(rows) == 0:
             return
-        # A bar that ended by the last known trade has its row, though the builder may still hold it open.
-        ended_us = int(self.key_event[self.frontier]) if self.frontier >= 0 else self._base_event_us()
         splits = self.history.splits.known_at(int(self.versions.available_us[order[-1]]))
         for finished in self._advance(rows, splits, AvailableFloor(), None):
-            self._record(_since(finished, ended_us + 1) if self.is_trades else finished, emit=True)
+            self._record(finished, emit=True)
         self.frontier = int(self.rank[rows[-1]])
 
     def _advance(
@@ -321,6 +344,7 @@ class _Replay:
         cut_rank, cut_event_us = self._touched(moment_us, group)
         if cut_rank is None:
             return False
+        self._finish_open_bar(moment_us - 1)
         self.current[self.rank[group]] = group
         living = group[self.versions.live[group]]
         if len(living):
@@ -336,20 +360,29 @@ class _Replay:
         floor = AvailableFloor(cut_event_us, moment_us)
         passed = list(self._advance(rows, splits, floor, moment_us))
         self.state = self.runner.raised(self.state, moment_us)
-        open_end_us = self.runner.open_bar_end_us(self.state)
-        if open_end_us is not None and self.frontier >= 0 and open_end_us <= int(self.key_event[self.frontier]):
+        if self._open_bar_is_over(moment_us):
             passed.append(self.runner.finish_open_bar(self.state, splits, floor))
         for finished in passed:
             self._record(_since(finished, cut_event_us), emit=True)
         self._answer_vanished_keys(moment_us, cut_event_us, passed, mark.state)
         return True
 
+    def _open_bar_is_over(self, moment_us: int) -> bool:
+        end_us = self.runner.open_bar_end_us(self.state)
+        return end_us is not None and end_us + self.runner.lag_us <= moment_us
+
+    def _finish_open_bar(self, moment_us: int) -> None:
+        """Give the open bar its row if it is over, before something changes it."""
+        if self._open_bar_is_over(moment_us):
+            splits = self.history.splits.known_at(moment_us)
+            self._record(self.runner.finish_open_bar(self.state, splits, AvailableFloor()), emit=True)
+
     def _touched(self, moment_us: int, group: Integers) -> tuple[int | None, int]:
         """The first rank to compute again, and the first end of bars whose rows change."""
         ranks: list[int] = []
         events: list[int] = []
-        changed = self.rank[group]
-        if len(changed) and int(changed.min()) <= self.frontier:
+        changed = self.rank[group][(self.rank[group] <= self.frontier) | self._too_late(group)]
+        if len(changed):
             ranks.append(int(changed.min()))
             # A trade changes bars that end after it, a bar is its own end.
             events.append(int(self.key_event[ranks[0]]) + self.is_trades)
@@ -375,32 +408,40 @@ class _Replay:
         for key in vanished:
             place = bisect.bisect_left(keys, key)
             values.append(outputs[place - 1] if place else before.outputs)
-        self._record_answers(vanished, [moment_us] * len(vanished), values)
+        lag_us = self.runner.lag_us if self.is_trades else 0
+        self._record_answers(vanished, [max(moment_us, event + lag_us) for event, _ in vanished], values)
 
     def _answer_stale_rows(self) -> None:
-        """Rows for stored ones that this replay, which knows more, has not made: what was known at their time."""
+        """Rows for stored ones that this replay, which knows more, has not made: what was known at their time.
+
+        A stored key that this replay makes later, or never, is answered for until then whenever an earlier key changes.
+        """
         stored = self.history.stored
-        if stored is None:
+        if stored is None or not bool((stored.available_us >= self.history.since_us).any()):
             return
-        later = np.flatnonzero(stored.available_us >= self.history.since_us)
-        if len(later) == 0:
-            return
-        made = {
-            key
-            for r in self.records
-            if r.emit
-            for key in zip(r.event_us.tolist(), r.sequence.tolist(), r.available_us.tolist(), strict=True)
-        }
-        keys = zip(
-            stored.event_us[later].tolist(),
-            stored.sequence[later].tolist(),
-            stored.available_us[later].tolist(),
-            strict=True,
-        )
-        stale = [key for key in keys if key not in made]
+        made: dict[tuple[int, int], list[int]] = {}
+        for r in self.records:
+            if r.emit:
+                keys = zip(r.event_us.tolist(), r.sequence.tolist(), r.available_us.tolist(), strict=True)
+                for event, number, available in keys:
+                    made.setdefault((event, number), []).append(available)
+        held: dict[tuple[int, int], list[int]] = {}
+        keys = zip(stored.event_us.tolist(), stored.sequence.tolist(), stored.available_us.tolist(), strict=True)
+        for event, number, available in keys:
+            held.setdefault((event, number), []).append(available)
+        stale: list[tuple[tuple[int, int], int]] = []
+        for key, moments in held.items():
+            own = made.get(key, [])
+            first_us = min(moments)
+            wanted = {at for at in moments if at >= self.history.since_us}
+            if first_us >= self.history.since_us and (not own or first_us < min(own)):
+                until_us = min(own, default=2**62)
+                earlier = (at for other, times in made.items() if other < key for at in times)
+                wanted.update(at for at in earlier if first_us < at < until_us)
+            stale += [(key, at) for at in wanted if at not in own]
         if stale:
-            values = [self._value_at(*key) for key in stale]
-            self._record_answers([key[:2] for key in stale], [key[2] for key in stale], values)
+            values = [self._value_at(*key, at) for key, at in stale]
+            self._record_answers([key for key, _ in stale], [at for _, at in stale], values)
 
     def _value_at(self, event_us: int, sequence: int, moment_us: int) -> Floats:
         """Values of the greatest key up to one, as of a moment."""
@@ -496,6 +537,15 @@ def _changed(records: list[_Record], stored: Stored | None, width: int) -> NewRo
             place = places.get(key)
             if place is not None and bool(stored.missing[place]) == bool(rows.missing[i]):
                 keep[i] = not (rows.missing[i] or np.array_equal(old_bits[place], new_bits[i]))
+    # What was made again for the same key and moment replaces what was made first.
+    order = np.lexsort((rows.available_us, rows.sequence, rows.event_us))
+    again = np.zeros(len(rows), dtype=np.bool_)
+    again[:-1] = (
+        (rows.event_us[order[1:]] == rows.event_us[order[:-1]])
+        & (rows.sequence[order[1:]] == rows.sequence[order[:-1]])
+        & (rows.available_us[order[1:]] == rows.available_us[order[:-1]])
+    )
+    keep[order[again]] = False
     order = np.flatnonzero(keep)
     order = order[np.lexsort((rows.sequence[order], rows.event_us[order], rows.available_us[order]))]
     return NewRows(

@@ -66,10 +66,13 @@ class RowRunner:
     ----------
     spec
         The view.
+    lag_us
+        The source's declared lag: a bar of trades is over, and its row available, so long after its end.
     """
 
-    def __init__(self, spec: FeatureViewSpec) -> None:
+    def __init__(self, spec: FeatureViewSpec, lag_us: int = 0) -> None:
         self.plan: FeaturePlan = spec.plan.compile()
+        self.lag_us = lag_us
         self.width_us = spec.rows.width_us if isinstance(spec.rows, TradeBars) else None
         needs_sessions = "session" in self.plan.inputs
         self._sessions: SessionTimes | None = session_times(spec.rows.calendar) if needs_sessions else None
@@ -134,6 +137,11 @@ class RowRunner:
         slot[0] = max(int(slot[0]), available_us)
         return EntityState(plan, state.bars, state.outputs)
 
+    def over_us(self, event_us: Integers) -> Integers:
+        """When the bars that trades at these moments belong to are over."""
+        assert self.width_us is not None
+        return event_us // self.width_us * self.width_us + self.width_us + self.lag_us
+
     def open_bar_end_us(self, state: EntityState) -> int | None:
         """End of the unfinished bar, if trades have come for one."""
         if state.bars is None or state.bars[_COLUMN["trade_count"]] == 0:
@@ -160,7 +168,7 @@ class RowRunner:
     ) -> tuple[FinishedRows, EntityState]:
         event = bars[:, _COLUMN["end_us"]].astype(np.int64)
         sequence = bars[:, _COLUMN["last_sequence"]].astype(np.int64)
-        available = bars[:, _COLUMN["available_us"]].astype(np.int64)
+        available = np.maximum(bars[:, _COLUMN["available_us"]].astype(np.int64), event + self.lag_us)
         values = bars[:, [_COLUMN["start_us"], *(_COLUMN[name] for name in _BAR_VALUES[1:])]]
         return self._run_plan(state.plan, builder, state.outputs, event, sequence, available, values, splits, floor)
 
@@ -187,11 +195,16 @@ class RowRunner:
                 rows[:, place] = self._sessions.number_of(values[:, 0].astype(np.int64))
             else:
                 rows[:, place] = values[:, _BAR_VALUES.index(name)]
+        available_us = floor.apply(event_us, available_us)
+        if (
+            position.rows_seen == 0 and position.available_us
+        ):  # what a retraction raised; a plan starts from its first row
+            available_us = np.maximum(available_us, position.available_us)
         available_out = np.empty(len(rows), dtype=np.int64)
         features, ends = self.plan.batch(
             event_us,
             sequence,
-            floor.apply(event_us, available_us),
+            available_us,
             rows,
             np.array([0, len(rows)]),
             plan_state[None, :],

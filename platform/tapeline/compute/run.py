@@ -21,6 +21,7 @@ from tapeline.compute.reading import (
     BEGINNING_US,
     END_US,
     Change,
+    declared_lag_us,
     read_changes,
     read_splits,
     read_versions,
@@ -168,7 +169,8 @@ def backfill(
     with _alone(connection, spec):
         with connection.transaction():
             chosen = _choose(symbols, source_symbols(connection, spec), spec)
-        runner = RowRunner(spec)
+            lag_us = declared_lag_us(connection, spec)
+        runner = RowRunner(spec, lag_us)
         horizon_us = _horizon_us(connection)
         totals = _Totals(set())
         for start in range(0, len(chosen), ENTITIES_MAX):
@@ -325,7 +327,7 @@ def _histories(
     after = [(base.event_us, base.sequence) if base else (BEGINNING_US, 0) for base in bases]
     versions = read_versions(connection, spec, changes, after)
     splits = read_splits(connection, changes)
-    rows = read_stored(connection, spec, symbols, [change.before_event_us for change in changes])
+    rows = read_stored(connection, spec, symbols, [event_us for event_us, _ in after])
     parts = [np.flatnonzero(rows.entity == place) for place in range(len(changes))] if len(rows.entity) else None
     stored = [
         None
