@@ -247,3 +247,14 @@ def read_stored(
         missing=missing,
         outputs=outputs,
     )
+
+
+def row_counts(connection: psycopg.Connection[Any], views: Sequence[RegisteredView]) -> dict[tuple[str, int], int]:
+    """Number of rows in the table of each registered view version."""
+    counts: dict[tuple[str, int], int] = {}
+    for registered in views:
+        table = sql.Identifier(*registered.table_name.split("."))
+        row = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(table)).fetchone()
+        assert row is not None
+        counts[(registered.view, registered.version)] = int(row[0])
+    return counts

@@ -1,0 +1,160 @@
+"""``tapeline backfill`` and ``tapeline views``: compute feature tables, and see what views there are."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from tapeline.cli.app import JsonOption, emit, notices, progress
+from tapeline.core.errors import EmptyDataError
+
+views_app = typer.Typer(help="See the feature views and what is registered of them.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("backfill")(backfill)
+    app.add_typer(views_app, name="views")
+
+
+def backfill(
+    views: Annotated[
+        list[str] | None, typer.Argument(help="Views, as NAME or NAME@VERSION; all registered ones if none is given.")
+    ] = None,
+    symbol: Annotated[
+        list[str] | None, typer.Option("--symbol", "-s", help="Only this symbol; may be repeated.")
+    ] = None,
+    online: Annotated[
+        bool, typer.Option("--online/--no-online", help="Write the newest kernel states to Redis, too.")
+    ] = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Compute features over all raw rows that a view has not seen yet, corrections included.
+
+    Running it again adds nothing.
+    """
+    from tapeline.compute import backfill as run
+    from tapeline.core.settings import get_settings
+    from tapeline.features.catalogue import VIEWS, view
+    from tapeline.storage.migrations import require_schema
+    from tapeline.storage.postgres import connect
+    from tapeline.storage.redis import connect_redis
+
+    settings = get_settings()
+    specs = [view(name) for name in views] if views else list(VIEWS)
+    client = connect_redis(settings) if online else None
+    reports: list[dict[str, Any]] = []
+    try:
+        with connect(settings) as connection:
+            require_schema(connection)
+            for spec in specs:
+                try:
+                    with progress(f"{spec.name}@{spec.version}: entities") as advance:
+                        report = run(
+                            connection,
+                            spec,
+                            symbols=symbol,
+                            redis=client,
+                            project=settings.project,
+                            on_entity=advance,
+                        )
+                except EmptyDataError as error:
+                    if views:
+                        raise
+                    notices.print(f"{spec.name}@{spec.version} was left out: {error}", markup=False, highlight=False)
+                else:
+                    reports.append(report.as_dict())
+    finally:
+        if client is not None:
+            client.close()
+    if as_json:
+        emit(reports, as_json=True)
+        return
+    shown = ("version", "entities", "rows_read", "rows_computed", "rows_added", "snapshots_added", "seconds")
+    emit(
+        [{"view": r["view"], **{name.replace("_", " "): r[name] for name in shown}} for r in reports],
+        as_json=False,
+        title="Back-fill",
+    )
+
+
+@views_app.command("list")
+def list_views(as_json: JsonOption = False) -> None:
+    """All views of the catalogue, and what the database has of them."""
+    from tapeline.features.catalogue import VIEWS
+    from tapeline.storage.feature_tables import registered_views, row_counts
+    from tapeline.storage.postgres import connect
+
+    with connect() as connection:
+        registered = {(r.view, r.version): r for r in registered_views(connection)}
+        counts = row_counts(connection, list(registered.values()))
+    rows: list[dict[str, Any]] = []
+    for spec in VIEWS:
+        found = registered.pop((spec.name, spec.version), None)
+        rows.append(
+            {
+                "view": spec.name,
+                "version": spec.version,
+                "features": len(spec.columns),
+                "source": spec.rows.source,
+                "lineage": spec.lineage_hash[:12],
+                "registered": _state(found.lineage_hash if found else None, spec.lineage_hash),
+                "rows": counts.get((spec.name, spec.version)),
+            }
+        )
+    rows += [
+        {
+            "view": found.view,
+            "version": found.version,
+            "features": None,
+            "source": found.definition["rows"]["source"],
+            "lineage": found.lineage_hash[:12],
+            "registered": "only in the database",
+            "rows": counts.get((found.view, found.version)),
+        }
+        for found in registered.values()
+    ]
+    emit(rows, as_json=as_json, title="Feature views")
+
+
+@views_app.command("show")
+def show_view(name: Annotated[str, typer.Argument(help="NAME or NAME@VERSION.")], as_json: JsonOption = False) -> None:
+    """One view: its rows, its features with units and warm-up, its lineage, and what the database has of it."""
+    from tapeline.features.catalogue import view
+    from tapeline.storage.feature_tables import qualified_name, registered_views, row_counts
+    from tapeline.storage.postgres import connect
+
+    spec = view(name)
+    with connect() as connection:
+        found = next(
+            (r for r in registered_views(connection) if (r.view, r.version) == (spec.name, spec.version)), None
+        )
+        rows = row_counts(connection, [found]).get((spec.name, spec.version)) if found else None
+    facts = {
+        "view": spec.name,
+        "version": spec.version,
+        "description": spec.description,
+        "rows from": spec.definition()["rows"],
+        "ttl (hours)": spec.ttl_us / 3.6e9,
+        "lineage": spec.lineage_hash,
+        "plan": spec.plan.hash,
+        "registered": _state(found.lineage_hash if found else None, spec.lineage_hash),
+        "table": qualified_name(spec),
+        "rows": rows,
+    }
+    features = [
+        {"feature": name, "unit": unit, "warm-up (rows)": rows_needed}
+        for name, unit, rows_needed in zip(spec.columns, spec.plan.units, spec.plan.warm_up, strict=True)
+    ]
+    if as_json:
+        emit({**facts, "features": features}, as_json=True)
+        return
+    emit(facts, as_json=False, title=f"{spec.name}@{spec.version}")
+    emit(features, as_json=False, title="Features")
+
+
+def _state(registered: str | None, lineage: str) -> str:
+    if registered is None:
+        return "no"
+    return "yes" if registered == lineage else "with another definition: raise the version"
