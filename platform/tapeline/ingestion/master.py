@@ -1,6 +1,6 @@
 """Instruments and splits of the packaged sources.
 
-Listing dates are the first day of trading on the venue. Dividends are left out: the packaged data names none, and no
+Listing dates are the first day of trading on the venue; of IBM, the day on which it took its name. Dividends are left out: the packaged data names none, and no
 list with announcement dates that may be redistributed came with it; prices and returns here are price returns.
 """
 

@@ -142,6 +142,8 @@ def _parse(name: str, raw: pl.Series, layout: Layout, where: str) -> tuple[pl.Se
     else:
         _expect(name, dtype, textual or dtype.is_numeric() or dtype == pl.Boolean, where)
         value = raw.cast(DTYPES[name], strict=False)
+        if dtype.is_float() and value.dtype.is_integer():
+            value = value.set((value.cast(pl.Float64) != raw).fill_null(False), None)  # 1.5 is no whole number
     return value, [_unreadable(raw, value)]
 
 
