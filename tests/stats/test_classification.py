@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
-
 from tapeline.stats import RankOrder, brier_losses, hits, log_losses, reliability
 
 ROWS = st.lists(st.tuples(st.sampled_from([0.1, 0.3, 0.5, 0.5000001, 0.9]), st.booleans(), st.integers(0, 4)), min_size=4, max_size=40)  # fmt: skip

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
@@ -76,7 +76,7 @@ def train(
                 registry = Registry(connection, get_settings().artifacts_path)
                 record = registry.register(bundle, version=version, aliases=aliases or ())
     metrics: dict[str, Any] = trained.manifest.model_dump(mode="json")["metrics"]
-    described = {
+    described: dict[str, Any] = {
         "model": model,
         "version": record.version if record else None,
         "bundle_sha256": record.bundle_sha256 if record else trained.manifest.address,
@@ -168,7 +168,7 @@ class _Stages:
     def __init__(self) -> None:
         self._open = ExitStack()
 
-    def __enter__(self) -> _Stages:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
