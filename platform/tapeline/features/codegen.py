@@ -44,6 +44,7 @@ def update(state, event_us, sequence, available_us, row, out):
     if rows > 0:
         available_us = max(available_us, np.float64(state[3]).view(np.int64))
     factor = state[4] * split_ratio
+    inverse = 1.0 / factor
     state[0] = np.int64(rows + 1).view(np.float64)
     state[1] = np.int64(event_us).view(np.float64)
     state[2] = np.int64(sequence).view(np.float64)
@@ -139,7 +140,7 @@ def _literal(constant: Constant | str) -> str:
 
 def _scaled(name: str, exponent: int) -> str:
     """A value times a power of the split factor."""
-    return name + " * factor" * exponent + " / factor" * -exponent
+    return name + " * factor" * exponent + " * inverse" * -exponent
 
 
 class _Writer:

@@ -63,7 +63,7 @@ def wilder_mean(state: State, at: int, x: float, n: int) -> float:
     count = state[at] + 1.0
     state[at] = count
     if count > n:
-        state[at + 1] = (state[at + 1] * (n - 1.0) + x) / n
+        state[at + 1] += (x - state[at + 1]) * (1.0 / n)
         return state[at + 1]
     state[at + 1], state[at + 2] = add(state[at + 1], state[at + 2], x)
     if count < n:
@@ -82,7 +82,7 @@ def wilder_sum(state: State, at: int, x: float, n: int) -> float:
     if count < n:
         state[at + 1] += x
         return math.nan
-    state[at + 1] = state[at + 1] - state[at + 1] / n + x
+    state[at + 1] = state[at + 1] - state[at + 1] * (1.0 / n) + x
     return state[at + 1]
 
 
