@@ -55,7 +55,9 @@ up: .venv/run  ## start PostgreSQL and Valkey in .tapeline
 down:  ## stop them
 	@test ! -x $(BIN)/tapeline || $(BIN)/tapeline down
 
-clean: down  ## stop the servers, remove the environment and all data
+clean:  ## stop the servers, remove the environment and all data
+	@test ! -x $(BIN)/tapeline || $(BIN)/tapeline down --erase --yes
+	@test ! -x $(BIN)/tapeline || TAPELINE_HOME=$(TAPELINE_HOME)/demo $(BIN)/tapeline down --erase --yes
 	rm -rf .venv .tapeline out dist build report.html benchmarks/results benchmarks/.peers .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 proto: .venv/dev  ## generate the gRPC stubs again

@@ -24,6 +24,7 @@ class TapelineError(Exception):
     """
 
     exit_code = 1
+    """Of the command: 1 failed, 2 wrong input or settings, 3 already running, 4 not running, 5 a server is away."""
 
     def __init__(self, what: str, *, where: str | None = None, remedy: str | None = None) -> None:
         self.what = what
@@ -135,13 +136,19 @@ class SchemaError(TapelineError):
 class AlreadyRunningError(TapelineError):
     """The servers of this data folder run already."""
 
+    exit_code = 3
+
 
 class NotRunningError(TapelineError):
     """The servers of this data folder do not run."""
 
+    exit_code = 4
+
 
 class UnavailableError(TapelineError):
     """A server that is needed cannot be reached now; trying again later may work."""
+
+    exit_code = 5
 
 
 class ModelNotReadyError(TapelineError):
