@@ -18,7 +18,6 @@ from pydantic_settings import (
 from tapeline.core.clock import Clock, clock_from
 from tapeline.core.errors import ConfigurationError
 
-
 _HOME = Path(".tapeline")
 
 
