@@ -143,10 +143,10 @@ def test_refusals_at_start(settings: Settings, model: str, tmp_path: Path) -> No
 def test_stores_away_can_be_refused(settings: Settings, model: str, tmp_path: Path) -> None:
     setting = {"TAPELINE_SERVE_WHEN_STORE_IS_AWAY": "refuse"}
     no_redis = refused(settings, "small", TAPELINE_REDIS_URL=f"unix://{tmp_path}/none.sock", **setting)
-    assert no_redis.returncode == 1
+    assert no_redis.returncode == 5
     assert "Redis is away" in no_redis.stderr
     no_postgres = refused(settings, "small", TAPELINE_POSTGRES_URL=f"postgresql:///x?host={tmp_path}", **setting)
-    assert no_postgres.returncode == 1
+    assert no_postgres.returncode == 5
     assert "PostgreSQL does not answer" in no_postgres.stderr
 
 
