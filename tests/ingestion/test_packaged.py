@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -33,7 +34,7 @@ def trades_wheel() -> Path:
 def downloaded(settings: Settings, trades_wheel: Path) -> Settings:
     folder = settings.home_path / "downloads"
     folder.mkdir(parents=True)
-    (folder / trades_wheel.name).hardlink_to(trades_wheel)
+    shutil.copy(trades_wheel, folder)
     return settings
 
 
@@ -82,11 +83,11 @@ def test_the_splits_are_the_jumps_in_the_prices(connection: Connection, settings
 
 
 def test_trades(connection: Connection, downloaded: Settings) -> None:
-    begun = time.perf_counter()
+    begun = time.process_time()
     report = ingest(connection, "cme-trades", settings=downloaded)
-    seconds = time.perf_counter() - begun
+    seconds = time.process_time() - begun
     assert (report.rows_read, report.rows_added, report.quarantined) == (500_000, 500_000, 0)
-    assert seconds < 30  # some 4 s on two free cores
+    assert seconds < 10  # this process's own share, some 2.5 s; the wall clock depends on the neighbours
     first, last, rows, sequences = (
         connection.execute(
             "SELECT min(event_timestamp), max(event_timestamp), count(*), count(DISTINCT sequence) FROM tapeline.trades"
