@@ -108,13 +108,16 @@ def select_views(
     wanted, _ = utils._get_requested_feature_views_to_features_dict(  # noqa: SLF001
         list(feature_refs), list(feature_views), on_demand
     )
+    # An on-demand view brings the views that it reads along once more, and their features with them.
+    views: dict[str, FeatureView] = {}
+    features: dict[str, dict[str, None]] = {}
+    for view, names in wanted.items():
+        called = str(view.projection.name_to_use())  # type: ignore[no-untyped-call]
+        views.setdefault(called, view)
+        features.setdefault(called, {}).update(dict.fromkeys(names))
     return tuple(
-        select_view(
-            view,
-            names,
-            [f"{view.projection.name_to_use()}__{name}" if full_feature_names else name for name in names],  # type: ignore[no-untyped-call]
-        )
-        for view, names in ((view, list(dict.fromkeys(names))) for view, names in wanted.items())
+        select_view(view, names := [*features[called]], [f"{called}__{n}" if full_feature_names else n for n in names])
+        for called, view in views.items()
     )
 
 
