@@ -19,7 +19,7 @@ from tapeline.core.errors import (
     SchemaError,
     UnknownNameError,
 )
-from tapeline.datasets.index_lookup import estimate_lookups, look_up
+from tapeline.datasets.index_lookup import chunk_starts, estimate_lookups, look_up
 from tapeline.datasets.inquiry import Inquiry
 from tapeline.datasets.plan import RetrievalPlan, ViewSelection
 from tapeline.datasets.point_in_time import Method, as_of_join
@@ -378,3 +378,36 @@ def test_plan_survives_json() -> None:
         RetrievalPlan("twice", (PRICES, PRICES))
     with pytest.raises(ParameterError, match="no retrieval plan"):
         RetrievalPlan.from_dict({"service": "x"})
+
+
+@pytest.mark.edition("apache")
+@pytest.mark.parametrize("ttl", [0, 3_600, 200_000])
+def test_hypertable_gives_the_same(apache_database: str, ttl: int) -> None:
+    """Forty chunks on the real thing, rows of one key in the first of them alone."""
+    day_us = 86_400 * 1_000_000
+    with psycopg.connect(apache_database) as connection:
+        connection.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
+        connection.execute(DDL)
+        connection.execute("""
+            SELECT create_hypertable('public.prices', 'event_timestamp', chunk_time_interval => interval '1 day',
+                create_default_indexes => false)
+        """)
+        connection.execute("""
+            INSERT INTO public.prices
+            SELECT 'a', k, t, t + (g % 3) * interval '2 h', t, 0, g * 10 + k, 1, ''
+            FROM generate_series(0, 4) k, generate_series(0, CASE WHEN k = 4 THEN 3 ELSE 959 END) g,
+                LATERAL (SELECT '2013-03-01Z'::timestamptz + g * interval '1 h') AS times(t)
+        """)
+        start_us = 1_362_096_000_000_000
+        random = np.random.default_rng(ttl)
+        times = pa.array(start_us + random.integers(-day_us, 45 * day_us, size=2_000), type=pa.int64()).cast(UTC_US)
+        rows = pa.table({"name": ["a"] * 2_000, "number": random.integers(0, 6, size=2_000), "event_timestamp": times})
+        selection = replace(PRICES, ttl_us=ttl * 1_000_000)
+        chunks = chunk_starts(connection, selection)
+        assert chunks is not None
+        assert len(chunks) == 40
+        looked_up = as_of_join(connection, [selection], rows, method="lookup")
+        merged = as_of_join(connection, [selection], rows, method="merge")
+        assert looked_up.equals(merged)
+        assert as_of_join(connection, [selection], rows).equals(merged)
+        assert 0 < looked_up.column("id").null_count < 2_000

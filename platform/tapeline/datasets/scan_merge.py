@@ -16,9 +16,10 @@ from tapeline.storage.copy_reader import Column, arrow_schema, read_copy
 SCAN_ROWS_MAX = 4_000_000
 """Rows that one scan may bring into memory, by estimate; above it, keys are read in several portions."""
 
-ROW_COST = 0.25
-COLUMN_COST = 0.02
-"""What fetching and decoding a row, and each of its columns, costs on top of scanning it, in PostgreSQL's cost units."""
+ROW_COST = 0.04
+COLUMN_COST = 0.0075
+"""What fetching and decoding a row, and each of its columns, costs on top of scanning it, in PostgreSQL's cost units.
+With 1 M rows of 50 symbols and 20 features, lookups and the merge take equally long at about one request for nine rows."""
 
 _ID = Column("id", 20)
 _LEAST = np.iinfo(np.int64).min

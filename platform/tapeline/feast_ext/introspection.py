@@ -32,7 +32,7 @@ def table_columns(connection: psycopg.Connection[Any], source: DataSource) -> li
             where=f"data source {source.name}",
             remedy="Create it first: Tapeline's own views with `tapeline backfill`",
         ) from None
-    except psycopg.errors.SyntaxErrorOrAccessRuleViolation as error:
+    except psycopg.ProgrammingError as error:
         raise SchemaError(f"the source cannot be read: {error}", where=f"data source {source.name}") from error
 
 

@@ -150,7 +150,7 @@ def read_query(connection: psycopg.Connection[Any], query: sql.Composable) -> pa
     try:
         with connection.transaction():
             found = describe(connection, query)
-    except psycopg.errors.SyntaxErrorOrAccessRuleViolation as error:
+    except psycopg.ProgrammingError as error:
         raise SchemaError(f"the query cannot be run: {str(error).strip()}") from error
     casts = [readable(column.oid) for column in found]
     if not any(casts):
