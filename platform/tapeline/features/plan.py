@@ -14,15 +14,14 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
-from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tapeline.core.errors import ContinuityError, InvalidDataError, OutOfOrderError, ParameterError
+from tapeline.core.errors import ParameterError
 from tapeline.core.hashing import sha256_json
-from tapeline.core.timestamps import format_us
 from tapeline.features import state as states_
+from tapeline.features.checks import check_batch, expect, refuse_batch, refuse_update, shape_of
 from tapeline.features.codegen import Program, generate
 from tapeline.features.kernel_source import kernel_sources, normalised
 from tapeline.features.request import FeatureRequest
@@ -36,8 +35,6 @@ ENGINE_VERSION = 1
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Update = Callable[[Floats, int, int, int, Floats, Floats], int]
-
-_WRONG_SIZE, _NOT_AFTER, _BAD_SPLIT = 1, 2, 3
 
 
 class FeaturePlan:
@@ -81,6 +78,7 @@ class FeaturePlan:
         self._program: Program = generate(expressions, self.units)
         self.inputs: tuple[str, ...] = self._program.inputs
         self.state_size: int = self._program.state_size
+        self._sizes = (self.state_size, len(self.inputs), len(self.outputs))
 
     @classmethod
     def of(cls, requests: Sequence[FeatureRequest]) -> FeaturePlan:
@@ -127,7 +125,9 @@ class FeaturePlan:
             If the array is no state of this plan.
         """
         if state.shape != (self.state_size,) or state.dtype != np.float64:
-            raise ParameterError(f"a state of this plan is float64 of shape ({self.state_size},)", where=_shape(state))
+            raise ParameterError(
+                f"a state of this plan is float64 of shape ({self.state_size},)", where=shape_of(state)
+            )
         return states_.encode(state, self.hash)
 
     def restore(self, data: bytes) -> Floats:
@@ -175,7 +175,7 @@ class FeaturePlan:
         except TypeError:
             code = self._update_reshaped(state, event_us, sequence, available_us, row, out)
         if code:
-            self._refuse_update(code, state, event_us, sequence, row, out)
+            refuse_update(code, self._sizes, state, event_us, sequence, row, out)
 
     def batch(
         self,
@@ -227,17 +227,17 @@ class FeaturePlan:
             np.ascontiguousarray(array, dtype=np.int64) for array in (event_us, sequence, available_us, offsets)
         )
         rows = np.ascontiguousarray(rows, dtype=np.float64)
-        self._check_batch(event_us, sequence, available_us, rows, offsets)
+        check_batch(event_us, sequence, available_us, rows, offsets, len(self.inputs))
         entities = len(offsets) - 1
         if states is None:
             ends = np.tile(self.new_state(), (entities, 1))
         else:
             ends = np.array(states, dtype=np.float64, order="C")
-            _expect(ends, "states", (entities, self.state_size))
+            expect(ends, "states", (entities, self.state_size))
         features = np.empty((len(rows), len(self.outputs))) if out is None else out
         available = np.empty(len(rows), dtype=np.int64) if available_out is None else available_out
-        _expect(features, "out", (len(rows), len(self.outputs)))
-        _expect(available, "available_out", (len(rows),))
+        expect(features, "out", (len(rows), len(self.outputs)))
+        expect(available, "available_out", (len(rows),))
 
         def run(part: tuple[int, int]) -> int:
             return int(
@@ -253,7 +253,7 @@ class FeaturePlan:
                 codes = list(pool.map(run, parts))
         for code in codes:
             if code:
-                self._refuse_batch(code, event_us, sequence, rows, offsets)
+                refuse_batch(code, event_us, sequence, rows, offsets)
         return features, ends
 
     @property
@@ -303,62 +303,10 @@ class FeaturePlan:
         try:
             copied = np.array(row, dtype=np.float64, order="C")
             if copied.ndim != 1:
-                raise ParameterError("row must be one-dimensional", where=_shape(copied))
+                raise ParameterError("row must be one-dimensional", where=shape_of(copied))
             return self._update(state, int(event_us), int(sequence), int(available_us), copied, out)
         except (TypeError, ValueError) as error:
             raise ParameterError(f"a row must be numbers: {error}") from None
-
-    def _refuse_update(
-        self, code: int, state: Floats, event_us: int, sequence: int, row: Floats, out: Floats
-    ) -> NoReturn:
-        if code == _NOT_AFTER:
-            last = self.position(state)
-            raise ContinuityError(
-                "a row does not come after the state it is to continue",
-                where=f"row at {format_us(event_us)} #{sequence}, state at {format_us(last.event_us)} #{last.sequence}",
-                remedy="Send only rows that are newer than the state",
-            )
-        if code == _BAD_SPLIT:
-            raise InvalidDataError(
-                f"split_ratio {row[-1]} is not positive and finite", where=f"row at {format_us(event_us)}"
-            )
-        raise ParameterError(
-            f"sizes must be state {self.state_size}, row {len(self.inputs)}, out {len(self.outputs)}",
-            where=f"state {state.size}, row {np.size(row)}, out {out.size}",
-        )
-
-    def _refuse_batch(
-        self, code: int, event_us: Integers, sequence: Integers, rows: Floats, offsets: Integers
-    ) -> NoReturn:
-        reason, row = code % 8, code // 8
-        entity = int(np.searchsorted(offsets, row, side="right")) - 1
-        where = f"entity {entity}, row {row}, at {format_us(int(event_us[row]))} #{int(sequence[row])}"
-        if reason == _BAD_SPLIT:
-            raise InvalidDataError(f"split_ratio {rows[row, -1]} is not positive and finite", where=where)
-        if row == offsets[entity]:
-            raise ContinuityError(
-                "a row does not come after the state it is to continue",
-                where=where,
-                remedy="Pass only rows that are newer than the states",
-            )
-        raise OutOfOrderError(
-            "rows of an entity are not in order", where=where, remedy="Sort them by event time and sequence"
-        )
-
-    def _check_batch(
-        self, event_us: Integers, sequence: Integers, available_us: Integers, rows: Floats, offsets: Integers
-    ) -> None:
-        _expect(rows, "rows", (len(event_us), len(self.inputs)))
-        _expect(sequence, "sequence", event_us.shape)
-        _expect(available_us, "available_us", event_us.shape)
-        if (
-            offsets.ndim != 1
-            or len(offsets) < 1
-            or offsets[0] != 0
-            or offsets[-1] != len(rows)
-            or bool(np.any(np.diff(offsets) < 0))
-        ):
-            raise ParameterError("offsets must rise from 0 to the number of rows", where=f"{len(rows)} rows")
 
 
 def _parts(offsets: Integers, threads: int) -> list[tuple[int, int]]:
@@ -367,18 +315,6 @@ def _parts(offsets: Integers, threads: int) -> list[tuple[int, int]]:
     goals = offsets[-1] * np.arange(1, threads) // threads
     cuts = [0, *np.searchsorted(offsets[:-1], goals).tolist(), entities]
     return [(first, last) for first, last in itertools.pairwise(cuts) if first < last] or [(0, entities)]
-
-
-def _expect(array: NDArray[np.float64] | NDArray[np.int64], name: str, shape: tuple[int, ...]) -> None:
-    kind = np.int64 if name in {"sequence", "available_us", "available_out"} else np.float64
-    if array.shape != shape or array.dtype != kind or not array.flags.c_contiguous:
-        raise ParameterError(
-            f"{name} must be a C-contiguous {np.dtype(kind).name} array of shape {shape}", where=_shape(array)
-        )
-
-
-def _shape(array: NDArray[np.float64] | NDArray[np.int64]) -> str:
-    return f"given: {array.dtype} of shape {array.shape}"
 
 
 def _write(file: Path, text: str) -> None:
