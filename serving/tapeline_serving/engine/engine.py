@@ -26,6 +26,7 @@ from tapeline_serving.engine.warm_up import explain_undefined
 from tapeline_serving.store.connection import RedisConnection
 
 Outputs = list[NDArray[np.float32]]
+_OK, _UNDEFINED = int(FeatureStatus.OK), int(FeatureStatus.UNDEFINED)  # comparing with an enumeration is slow
 
 
 class Engine:
@@ -79,13 +80,13 @@ class Engine:
         stored = await self._redis.mget(keys)
         count = len(entities)
         shape = (count, len(self.plan.feature_names))
-        vectors = Vectors(np.full(shape, np.nan), np.full(shape, FeatureStatus.MISSING, dtype=np.uint8))
+        vectors = Vectors(np.full(shape, np.nan), np.full(shape, int(FeatureStatus.MISSING), dtype=np.uint8))
         by_view = [
             self._fill(view, entities, stored[number * count : (number + 1) * count], request.now_us, vectors)
             for number, view in enumerate(self.plan.views)
         ]
         vectors.uses = [list(uses) for uses in zip(*by_view, strict=True)]
-        if (vectors.statuses == FeatureStatus.UNDEFINED).any():
+        if (vectors.statuses == _UNDEFINED).any():
             await explain_undefined(self.plan, entities, vectors, self._redis)
         return vectors
 
@@ -111,7 +112,7 @@ class Engine:
     ) -> list[ViewUse]:
         live = [row for row, entity in enumerate(entities) if _live(view, entity)]
         if not live:
-            return read_values(view, range(len(entities)), stored, now_us, vectors)
+            return read_values(view, slice(None), stored, now_us, vectors)
         uses = [ViewUse()] * len(entities)
         for row in live:
             uses[row] = _continue(view, entities[row], stored[row], row, now_us, vectors)
@@ -153,7 +154,7 @@ class Engine:
 
 def entity_status(statuses: NDArray[np.uint8]) -> EntityStatus:
     """What the statuses of an entity's features, shape (features,), come to."""
-    usable = int(np.count_nonzero(statuses == FeatureStatus.OK))
+    usable = int(np.count_nonzero(statuses == _OK))
     if usable == len(statuses):
         return EntityStatus.OK
     return EntityStatus.DEGRADED if usable else EntityStatus.NO_FEATURES
@@ -167,13 +168,13 @@ def _continue(
     view: PlannedView, entity: EntityRequest, stored: bytes | None, row: int, now_us: int, vectors: Vectors
 ) -> ViewUse:
     """Continue one entity's state and put what it gives into its vector."""
-    positions = view.positions
+    into = view.into
     if stored is None:
-        vectors.statuses[row, positions] = FeatureStatus.NO_STATE
+        vectors.statuses[row, into] = FeatureStatus.NO_STATE
         return ViewUse()
     state = decode(view, entity.symbol, stored)
     if state.available_us > now_us:
-        vectors.statuses[row, positions] = FeatureStatus.NOT_YET_AVAILABLE
+        vectors.statuses[row, into] = FeatureStatus.NOT_YET_AVAILABLE
         return ViewUse(state_event_us=state.event_us, state_sequence=state.sequence)
     if entity.trades is not None and view.takes_trades:
         values, use = continue_with_trades(view, entity.symbol, state, entity.trades)
@@ -182,13 +183,15 @@ def _continue(
         values, use = continue_with_bars(view, entity.symbol, state, entity.bars)
     assert use.event_us is not None
     assert use.rows_seen is not None
-    selected = values[view.columns]
+    selected = values[view.pick]
     if is_stale(view, use.event_us, now_us):
-        vectors.statuses[row, positions] = FeatureStatus.STALE
+        vectors.statuses[row, into] = FeatureStatus.STALE
         return use
+    vectors.values[row, into] = selected
+    vectors.statuses[row, into] = _OK
     undefined = np.isnan(selected)
-    statuses = np.where(undefined, np.uint8(FeatureStatus.INVALID_INPUT), np.uint8(FeatureStatus.OK))
-    statuses[undefined & (view.warm_up > use.rows_seen)] = FeatureStatus.NOT_WARMED_UP
-    vectors.values[row, positions] = selected
-    vectors.statuses[row, positions] = statuses
+    if undefined.any():
+        places = view.positions[undefined]
+        vectors.statuses[row, places] = FeatureStatus.INVALID_INPUT
+        vectors.statuses[row, places[view.warm_up[undefined] > use.rows_seen]] = FeatureStatus.NOT_WARMED_UP
     return use

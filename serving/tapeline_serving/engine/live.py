@@ -6,6 +6,8 @@ taken only where they directly follow the state; anything else would silently gi
 
 from __future__ import annotations
 
+from bisect import bisect_left
+
 import numpy as np
 from numpy.typing import NDArray
 from tapeline.core.errors import ContinuityError
@@ -54,10 +56,14 @@ def continue_with_bars(
         partial = _check_bar(view, symbol, bars, number, last_session + 1 + number)
     state = plan.restore(stored.plan_state)
     out = np.empty(len(plan.outputs), dtype=np.float64)
-    numbers = (view.session_first + last_session + 1 + np.arange(len(bars))).astype(np.float64)
-    rows = np.column_stack([numbers if name == "session" else bars.columns[name] for name in plan.inputs])
-    for number, row in enumerate(rows):
-        plan.update(state, int(bars.event_us[number]), 0, int(bars.available_us[number]), row, out)
+    rows = np.empty((len(bars), len(plan.inputs)), dtype=np.float64)
+    for place, name in enumerate(plan.inputs):
+        if name == "session":
+            rows[:, place] = view.session_first + last_session + 1 + np.arange(len(bars))
+        else:
+            rows[:, place] = bars.columns[name]
+    for row, event_us, available_us in zip(rows, bars.event_us.tolist(), bars.available_us.tolist(), strict=True):
+        plan.update(state, event_us, 0, available_us, row, out)
     position = plan.position(state)
     return out, ViewUse(
         Origin.LIVE,
@@ -152,9 +158,9 @@ def decode(view: PlannedView, symbol: str, stored: bytes) -> SavedState:
 
 def _session_of(view: PlannedView, symbol: str, stored: SavedState) -> int:
     """Index of the session whose bar the state saw last."""
-    closes = view.session_close_us
-    index = int(np.searchsorted(closes, stored.event_us))
-    if index == len(closes) or int(closes[index]) != stored.event_us:
+    closes = view.closes
+    index = bisect_left(closes, stored.event_us)
+    if index == len(closes) or closes[index] != stored.event_us:
         raise ContinuityError(
             f"the stored state ends at {format_us(stored.event_us)}, which is no session close of the bundle's calendar",
             where=f"{symbol} in {view.name}@{view.version}",
@@ -165,26 +171,27 @@ def _session_of(view: PlannedView, symbol: str, stored: SavedState) -> int:
 
 def _check_bar(view: PlannedView, symbol: str, bars: LiveBars, number: int, session: int) -> bool:
     """Whether the bar is unfinished; refuses one that is not of this session."""
-    where = f"{symbol} in {view.name}@{view.version}, bar {number}"
-    if session >= len(view.session_close_us):
+    if session >= len(view.closes):
         raise ContinuityError(
             "the bundle's calendar ends before this bar",
-            where=where,
+            where=f"{symbol} in {view.name}@{view.version}, bar {number}",
             remedy="Train and deploy the model again, so that its calendar covers this time",
         )
-    open_us, close_us = int(view.session_open_us[session]), int(view.session_close_us[session])
+    open_us, close_us = int(view.session_open_us[session]), view.closes[session]
     event_us = int(bars.event_us[number])
-    expected = f"expected the session {format_us(open_us)} to {format_us(close_us)}"
-    remedy = "Send every bar after the stored state, one a session; materialize newer states if bars are missing"
-    if bars.start_us is not None and int(bars.start_us[number]) != open_us:
-        raise ContinuityError(
-            f"a bar starts at {format_us(int(bars.start_us[number]))}; {expected}", where=where, remedy=remedy
-        )
-    if event_us == close_us:
+    starts_right = bars.start_us is None or int(bars.start_us[number]) == open_us
+    if starts_right and event_us == close_us:
         return False
-    if open_us < event_us < close_us and number == len(bars) - 1:
+    if starts_right and open_us < event_us < close_us and number == len(bars) - 1:
         return True
-    raise ContinuityError(f"a bar ends at {format_us(event_us)}; {expected}", where=where, remedy=remedy)
+    given = f"ends at {format_us(event_us)}"
+    if not starts_right and bars.start_us is not None:
+        given = f"starts at {format_us(int(bars.start_us[number]))}"
+    raise ContinuityError(
+        f"a bar {given}; expected the session {format_us(open_us)} to {format_us(close_us)}",
+        where=f"{symbol} in {view.name}@{view.version}, bar {number}",
+        remedy="Send every bar after the stored state, one a session; materialize newer states if bars are missing",
+    )
 
 
 def _check_sequence(symbol: str, stored: SavedState, trades: LiveTrades) -> None:

@@ -43,6 +43,21 @@ class PlannedView:
     session_close_us: NDArray[np.int64]
     session_first: int
 
+    @cached_property
+    def into(self) -> slice | NDArray[np.intp]:
+        """`positions` as an index into a vector: a slice, which is much cheaper, where they follow each other."""
+        return _as_slice(self.positions)
+
+    @cached_property
+    def pick(self) -> slice | NDArray[np.intp]:
+        """`columns` likewise."""
+        return _as_slice(self.columns)
+
+    @cached_property
+    def closes(self) -> list[int]:
+        """`session_close_us` as Python numbers, which are searched faster one at a time."""
+        return [int(close_us) for close_us in self.session_close_us]
+
     @property
     def name(self) -> str:
         """The view's name."""
@@ -53,12 +68,12 @@ class PlannedView:
         """The view's version."""
         return self.spec.version
 
-    @property
+    @cached_property
     def plan_hash(self) -> str:
         """Hash of the kernels, parameters and inputs."""
         return self.spec.plan.hash
 
-    @property
+    @cached_property
     def takes_trades(self) -> bool:
         """Whether live trades, rather than live bars, continue this view's states."""
         return isinstance(self.spec.rows, TradeBars)
@@ -102,6 +117,12 @@ class ServingPlan:
         several = len(views) > 1
         names = tuple(f"{f.view}:{f.name}" if several else f.name for f in manifest.features)
         return cls(manifest, bundle_sha256, views, names)
+
+
+def _as_slice(places: NDArray[np.intp]) -> slice | NDArray[np.intp]:
+    if len(places) and np.array_equal(places, np.arange(places[0], places[0] + len(places))):
+        return slice(int(places[0]), int(places[0]) + len(places))
+    return places
 
 
 def _planned(reference: ViewReference, manifest: BundleManifest, project: str) -> PlannedView:

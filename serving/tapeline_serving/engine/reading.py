@@ -10,9 +10,11 @@ from tapeline.storage.packed import UNKNOWN, decode_many
 from tapeline_serving.engine.plan import PlannedView
 from tapeline_serving.engine.types import FeatureStatus, Origin, Vectors, ViewUse
 
+_OK = int(FeatureStatus.OK)
+
 
 def read_values(
-    view: PlannedView, rows: Sequence[int], packed: Sequence[bytes | None], now_us: int, vectors: Vectors
+    view: PlannedView, rows: slice | list[int], packed: Sequence[bytes | None], now_us: int, vectors: Vectors
 ) -> list[ViewUse]:
     """Put one view's stored values into the vectors of some entities.
 
@@ -21,7 +23,7 @@ def read_values(
     view
         Whose values they are.
     rows
-        Row of each entity in `vectors`.
+        Rows of the entities in `vectors`.
     packed
         Packed value of each entity, ``None`` where the store has none.
     now_us
@@ -40,10 +42,12 @@ def read_values(
         If a value is damaged or of another layout.
     """
     read = decode_many(view.layout, packed)
-    numbers = read.numbers()[:, view.columns]
-    statuses = np.where(np.isnan(numbers), np.uint8(FeatureStatus.UNDEFINED), np.uint8(FeatureStatus.OK))
-    if read.nulls.any():
-        statuses[read.nulls[:, view.columns]] = FeatureStatus.MISSING
+    numbers = read.numbers()[:, view.pick]
+    statuses = np.full(numbers.shape, _OK, dtype=np.uint8)
+    undefined = np.isnan(numbers)
+    if undefined.any():
+        statuses[undefined] = FeatureStatus.UNDEFINED
+        statuses[read.nulls[:, view.pick]] = FeatureStatus.MISSING
     uses = []
     for row, (event_us, sequence, available_us, _) in enumerate(read.times.tolist()):
         if event_us == UNKNOWN:
@@ -58,9 +62,12 @@ def read_values(
         elif is_stale(view, event_us, now_us):
             statuses[row], numbers[row] = FeatureStatus.STALE, np.nan
         uses.append(ViewUse(Origin.STORE, event_us, available_us, None if sequence == UNKNOWN else sequence))
-    into = np.ix_(np.asarray(rows, dtype=np.intp), view.positions)
-    vectors.values[into] = numbers
-    vectors.statuses[into] = statuses
+    into = view.into
+    if isinstance(rows, list) and not isinstance(into, slice):
+        index = np.ix_(np.asarray(rows, dtype=np.intp), into)
+        vectors.values[index], vectors.statuses[index] = numbers, statuses
+    else:
+        vectors.values[rows, into], vectors.statuses[rows, into] = numbers, statuses
     return uses
 
 

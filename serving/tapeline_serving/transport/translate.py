@@ -108,15 +108,19 @@ def _read_bars(message: pb.BarColumns, symbol: str, now_us: int) -> LiveBars | N
     columns["split_ratio"] = (
         _numbers(ratio, event_us, "split_ratio", where) if ratio else np.ones(len(event_us), dtype=np.float64)
     )
-    _refuse_where(~(columns["split_ratio"] > 0) | np.isinf(columns["split_ratio"]), "an impossible split_ratio", where)
     # Comparisons with NaN are false: a missing price is the kernels' business, a contradiction is not.
-    low, high = columns["low"], columns["high"]
-    _refuse_where(high < low, "a bar with high < low", where)
-    for name in ("open", "close"):
-        _refuse_where(
-            (columns[name] > high) | (columns[name] < low), f"a bar whose {name} lies outside low..high", where
-        )
-    _refuse_where(event_us[1:] <= event_us[:-1], "time going backwards", where, OutOfOrderError, first=1)
+    low, high, open_, close = columns["low"], columns["high"], columns["open"], columns["close"]
+    split = columns["split_ratio"]
+    faulty = (high < low) | (open_ > high) | (open_ < low) | (close > high) | (close < low)
+    if ratio:
+        faulty |= ~((split > 0) & (split < np.inf))
+    if faulty.any():
+        _refuse_where(high < low, "a bar with high < low", where)
+        _refuse_where((open_ > high) | (open_ < low), "a bar whose open lies outside low..high", where)
+        _refuse_where((close > high) | (close < low), "a bar whose close lies outside low..high", where)
+        _refuse_where(~((split > 0) & (split < np.inf)), "an impossible split_ratio", where)
+    if len(event_us) > 1:
+        _refuse_where(event_us[1:] <= event_us[:-1], "time going backwards", where, OutOfOrderError, first=1)
     return LiveBars(start_us, event_us, available_us, columns)
 
 
