@@ -77,6 +77,7 @@ class RedisConnection:
             self._keeper = None
         if self._protocol is not None:
             self._protocol.abort("the server is stopping")
+            self._protocol = None
 
     def mget(self, keys: Sequence[bytes]) -> asyncio.Future[list[bytes | None]]:
         """Values of ``keys`` in their order, ``None`` where there is none, by one MGET.
