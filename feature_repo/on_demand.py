@@ -16,6 +16,7 @@ from sources import last_price
         Field(name="position_in_bbands_20", dtype=Float64),
     ],
     mode="python",
+    version="v1",  # pinned, as the views are: Feast cannot apply an unpinned one again after a teardown
     description="Where the last price stands: distance to SMA(20) as a fraction of it; 0 at the lower, 1 at the upper band",
 )
 def last_price_position(inputs: dict[str, Any]) -> dict[str, Any]:
