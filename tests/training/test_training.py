@@ -248,5 +248,5 @@ def test_configurations(tmp_path):
     (tmp_path / "c.toml").write_text("seed = 3\n[parameters]\nrounds = 5\n")
     config = read_config(tmp_path / "c.toml", seed=4, window=None)
     assert (config.seed, config.parameters, config.window) == (4, {"rounds": 5}, "expanding")
-    with pytest.raises(ParameterError, match="does not exist|cannot be read"):
+    with pytest.raises(ParameterError, match="cannot be read"):
         read_config(tmp_path / "absent.toml")

@@ -145,7 +145,7 @@ def generate_entities(
         if symbol not in lifetimes:
             raise UnknownNameError("symbol", symbol, lifetimes)
     if not chosen:
-        raise EmptyDataError("no symbol has data", remedy="Ingest some with: tapeline ingest us-daily")
+        raise EmptyDataError("no symbol has data", remedy="Ingest the source first: tapeline ingest --help")
     first = min(lifetimes[symbol][0] for symbol in chosen)
     last = max(lifetimes[symbol][1] for symbol in chosen)
     grid = _grid(sessions, every, first, last)

@@ -28,11 +28,11 @@ DEFAULTS: dict[str, Any] = {
     "learning_rate": 0.03,
     "num_leaves": 15,
     "min_data_in_leaf": 100,
-    "feature_fraction": 0.7,
+    "feature_fraction": 0.5,
     "bagging_fraction": 0.7,
     "bagging_freq": 1,
     "lambda_l2": 5.0,
-    "max_bin": 127,
+    "max_bin": 63,
 }
 
 
