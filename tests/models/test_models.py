@@ -18,7 +18,7 @@ def make(rows=1_500, seed=0):
 
 
 def trees(features, label, **parameters):
-    return fit_trees(features, label, parameters={"rounds": 20} | parameters, seed=1, threads=1)
+    return fit_trees(features, label, parameters={"rounds": 60} | parameters, seed=1, threads=1)
 
 
 @pytest.mark.parametrize("fit", [trees, fit_logistic])
