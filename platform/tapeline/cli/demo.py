@@ -125,7 +125,7 @@ def _walk(steps: Steps, home: Path, repository: Path) -> DemoRun:
 def _history(steps: Steps, run: DemoRun, repository: Path) -> None:
     run.daily = steps.tapeline("ingest", "us-daily", "--until", LAST_INGESTED)
     steps.say(f"{run.daily['rows_added']:,} daily bars of {len(run.daily['symbols'])} shares, "
-              f"{run.daily['splits_added']} splits; {run.daily['quarantined']} quarantined, {run.daily['gaps']} gaps")  # fmt: skip
+              f"{run.daily['splits_added']} splits; {run.daily['quarantined']} quarantined, {len(run.daily['gaps'])} missing sessions")  # fmt: skip
     run.trades = steps.tapeline("ingest", "cme-trades")
     steps.say(f"{run.trades['rows_added']:,} trades of the E-mini S&P 500; {run.trades['quarantined']} quarantined")
     run.views = steps.tapeline("backfill")
@@ -242,7 +242,9 @@ def summary(run: DemoRun) -> list[tuple[str, str]]:
         p50, p99 = np.percentile(run.latency_us[name], [50, 99])
         return f"{p50:,.0f} µs / {p99:,.0f} µs"
 
-    columns = sum(view["columns"] for view in run.views)
+    from tapeline.features.catalogue import view as registered
+
+    columns = sum(len(registered(row["view"], row["version"]).columns) for row in run.views)
     model, best = run.trained["metrics"]["model"], run.trained["metrics"]["against_best_baseline"]
     return [
         ("rows ingested", f"{run.daily['rows_added']:,} bars, {run.trades['rows_added']:,} trades"),
