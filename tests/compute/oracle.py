@@ -330,7 +330,13 @@ def check_visible(connection: psycopg.Connection, spec: FeatureViewSpec, scenari
     return compared
 
 
-def run_all(connection: psycopg.Connection, spec: FeatureViewSpec, scenarios: Sequence[Scenario], runs: int) -> int:
+def run_all(
+    connection: psycopg.Connection,
+    spec: FeatureViewSpec,
+    scenarios: Sequence[Scenario],
+    runs: int,
+    raw_rows_max: int = 10**6,
+) -> int:
     """Record run by run, back-fill after each, and check all that is visible after each; returns comparisons."""
     compared = 0
     with connection.transaction():
@@ -343,7 +349,7 @@ def run_all(connection: psycopg.Connection, spec: FeatureViewSpec, scenarios: Se
         present = [s.recorded_by(run) for s in scenarios if any(row.run <= run for row in s.rows)]
         if not present:
             continue
-        backfill(connection, spec)
+        backfill(connection, spec, raw_rows_max=raw_rows_max)
         compared += check_visible(connection, spec, present)
         assert backfill(connection, spec).rows_added == 0
     return compared

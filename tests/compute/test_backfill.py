@@ -1,0 +1,142 @@
+"""The back-fill as a whole: registration, going on, killed and repeated runs, Redis, refusals."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import psycopg
+import pytest
+import redis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tapeline.compute import backfill
+from tapeline.core.errors import EmptyDataError, LineageError, ParameterError, UnknownNameError
+from tapeline.core.timestamps import DAY_US, from_us
+from tapeline.features.request import FeatureRequest
+from tapeline.storage.feature_tables import registered_views
+from tapeline.storage.snapshots import newest_states, publish_states
+from tapeline.storage.state_codec import decode_state, state_key
+
+from tests.compute.oracle import BARS, FIRST_US, Row, Scenario, bits, features_of_bars, read_table, record
+
+DAYS = 40
+
+
+def _history(symbol: str, runs: list[int]) -> Scenario:
+    rng = np.random.default_rng(5)
+    rows = []
+    for day, run in enumerate(runs):
+        event_us = FIRST_US + day * DAY_US
+        close = 100 + float(rng.normal())
+        values = (float(event_us - DAY_US // 4), close - 0.5, close + 1, close - 1, close, float(rng.integers(1, 99)))
+        rows.append(Row(run, event_us, 0, event_us + 60, False, values))
+    return Scenario(symbol, tuple(rows), ())
+
+
+@given(cuts=st.lists(st.integers(1, DAYS - 1), max_size=4, unique=True).map(sorted))
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_runs_cut_anywhere_give_bit_for_bit_what_one_gives(connection: psycopg.Connection, cuts: list[int]) -> None:
+    symbol = "CUT" + "_".join(map(str, cuts))
+    runs = [sum(day >= cut for cut in cuts) for day in range(DAYS)]
+    scenario = _history(symbol, runs)
+    for run in range(len(cuts) + 1):
+        record(connection, BARS, [scenario], run)
+        report = backfill(connection, BARS, symbols=[symbol])
+        assert report.rows_computed == report.rows_added == runs.count(run)  # only what is new
+    rows = sorted(read_table(connection, BARS)[symbol])
+    expected = features_of_bars(BARS, [(r.event_us, 0, r.values) for r in scenario.rows], ())
+    assert [bits(row[4]) for row in rows] == [bits(expected[(row[0], row[1])]) for row in rows]
+    assert [(row[0], row[2]) for row in rows] == [(r.event_us, r.available_us) for r in scenario.rows]
+
+
+def test_a_run_killed_before_its_commit_leaves_nothing_and_is_repeated(
+    connection: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record(connection, BARS, [_history("A", [0] * DAYS)], 0)
+    with monkeypatch.context() as patch:
+        patch.setattr("tapeline.compute.run.write_progress", _die)
+        with pytest.raises(KeyboardInterrupt):
+            backfill(connection, BARS)
+    assert read_table(connection, BARS) == {}
+    assert backfill(connection, BARS).rows_added == DAYS
+    assert backfill(connection, BARS).rows_added == 0
+
+
+def _die(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_another_definition_under_the_same_version_is_refused_by_name(connection: psycopg.Connection) -> None:
+    record(connection, BARS, [_history("A", [0] * 3)], 0)
+    backfill(connection, BARS)
+    changed = replace(BARS, features=(*BARS.features[1:], FeatureRequest.of("SMA", timeperiod=5)))
+    with pytest.raises(LineageError, match=r"EMA\(timeperiod=2\) was removed; SMA\(timeperiod=5\) was added.*to 2"):
+        backfill(connection, changed)
+    assert backfill(connection, replace(changed, version=2)).registered
+    assert [(r.view, r.version) for r in registered_views(connection)] == [("bars_view", 1), ("bars_view", 2)]
+
+
+def test_refusals_say_what_to_do(connection: psycopg.Connection) -> None:
+    with pytest.raises(EmptyDataError, match="tapeline ingest bars-source"):
+        backfill(connection, BARS)
+    record(connection, BARS, [_history("AAPL", [0] * 3)], 0)
+    with pytest.raises(UnknownNameError, match="Did you mean AAPL"):
+        backfill(connection, BARS, symbols=["APPL"])
+    connection.execute("SELECT 1")
+    with pytest.raises(ParameterError, match="transaction"):
+        backfill(connection, BARS)
+
+
+def test_the_newest_state_is_published_and_an_older_one_never_replaces_it(
+    connection: psycopg.Connection, redis_url: str
+) -> None:
+    with redis.Redis.from_url(redis_url) as client:
+        scenario = _history("A", [0] * 5 + [1] * 5)
+        key = state_key("p", BARS.name, 1, "A")
+        for run in (0, 1):
+            record(connection, BARS, [scenario], run)
+            assert backfill(connection, BARS, redis=client, project="p").states_published == 1
+            saved = decode_state(client.get(key), plan_hash=BARS.plan.hash)
+            assert (saved.rows_seen, saved.event_us) == (5 * run + 5, FIRST_US + (5 * run + 4) * DAY_US)
+        newest = newest_states(connection, BARS, ["A"])["A"]
+        connection.rollback()
+        for older in (
+            replace(newest, available_us=newest.available_us - 1, event_us=newest.event_us + 1),
+            replace(newest, recorded_us=newest.recorded_us - 1),
+        ):
+            assert publish_states(client, "p", BARS, {"A": older}) == 0
+        retracted = replace(newest, available_us=newest.available_us + 1, event_us=newest.event_us - DAY_US)
+        assert publish_states(client, "p", BARS, {"A": retracted}) == 1
+        client.flushall()
+        assert backfill(connection, BARS, redis=client, project="p").states_published == 1  # nothing new, but lost
+        assert client.get(key) is not None
+
+
+def test_what_is_recorded_after_a_vintage_changes_nothing_at_it(connection: psycopg.Connection) -> None:
+    scenario = _history("A", [0] * 6)
+    first = scenario.rows[2]
+    wrong = replace(first, run=1, available_us=first.available_us + 9 * DAY_US, values=(first.values[0], 1, 3, 1, 2, 9))
+    scenario = replace(scenario, rows=(*scenario.rows, wrong))
+    record(connection, BARS, [scenario], 0)
+    backfill(connection, BARS)
+    before = sorted(read_table(connection, BARS)["A"])
+    record(connection, BARS, [scenario], 1)
+    assert backfill(connection, BARS).rows_added == 4  # the corrected day and the three after it
+    after = sorted(read_table(connection, BARS)["A"])
+    earlier = [row for row in after if row[2] < wrong.available_us]
+    assert [(*row[:4], bits(row[4])) for row in earlier] == [(*row[:4], bits(row[4])) for row in before]
+    assert {row[2] for row in after} - {row[2] for row in before} == {wrong.available_us}
+
+
+def test_old_snapshots_are_thinned(connection: psycopg.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tapeline.storage.snapshots.SNAPSHOTS_MAX", 10)
+    monkeypatch.setattr("tapeline.storage.snapshots.SNAPSHOTS_KEPT", 4)
+    scenario = _history("A", list(range(16)))
+    for run in range(16):
+        record(connection, BARS, [scenario], run)
+        backfill(connection, BARS)
+    row = connection.execute("SELECT count(*), max(event_timestamp) FROM tapeline.state_snapshots").fetchone()
+    assert row is not None
+    assert 4 <= row[0] <= 10
+    assert row[1] == from_us(scenario.rows[-1].event_us)
