@@ -115,7 +115,7 @@ class RemoteStore:
         try:
             import fsspec  # type: ignore[import-untyped]
         except ModuleNotFoundError:
-            raise MissingExtraError("fsspec", "feast") from None
+            raise MissingExtraError("fsspec", "remote") from None
         try:
             self._files: Any
             self._files, self._root = fsspec.core.url_to_fs(url)
