@@ -183,7 +183,7 @@ def test_retrieval_online_and_historical_agree_with_on_demand_features(store: Fe
     assert "last_price" not in answer
     for name in (*DAILY.columns, "distance_to_sma_20", "position_in_bbands_20"):
         a, b = answer[name][0], historical[name]
-        assert a == b or (np.isnan(a) and np.isnan(b)), name
+        assert a == b or (pd.isna(a) and pd.isna(b)), name
     assert answer["distance_to_sma_20"] == [0.5]
     names = list(online.proto.metadata.feature_names.val)
     assert names == ["symbol", *DAILY.columns, "distance_to_sma_20", "position_in_bbands_20"]

@@ -89,7 +89,7 @@ def in_requested_order(
     features: list[str] | FeatureService,
     full_feature_names: bool,
 ) -> OnlineResponse:
-    """Move a response's feature columns into the order in which the features were asked for, after the join keys."""
+    """A response with each column once, in the order in which the features were asked for, after the join keys."""
     references = utils._get_features(registry, project, features, allow_cache=True)  # noqa: SLF001
     wanted: dict[str, int] = {}
     for reference in references:
@@ -97,7 +97,9 @@ def in_requested_order(
         called = view if version is None else f"{view}@v{version}"
         wanted.setdefault(f"{called}__{feature}" if full_feature_names else feature, len(wanted))
     names = list(response.proto.metadata.feature_names.val)
-    order = sorted(range(len(names)), key=lambda place: (names[place] in wanted, wanted.get(names[place], place)))
+    # A view that is asked for with its version, and read by an on-demand view without, has given its features twice.
+    first = {name: place for place, name in reversed(list(enumerate(names)))}
+    order = sorted(first.values(), key=lambda place: (names[place] in wanted, wanted.get(names[place], place)))
     if order != list(range(len(names))):
         results = [response.proto.results[place] for place in order]
         ordered = GetOnlineFeaturesResponse(metadata=response.proto.metadata, results=results)

@@ -108,17 +108,22 @@ def select_views(
     wanted, _ = utils._get_requested_feature_views_to_features_dict(  # noqa: SLF001
         list(feature_refs), list(feature_views), on_demand
     )
-    # An on-demand view brings the views that it reads along once more, and their features with them.
-    views: dict[str, FeatureView] = {}
-    features: dict[str, dict[str, None]] = {}
+    # An on-demand view brings the views that it reads along, perhaps those that are asked for anyway: a service names a
+    # pinned view with its version (view@v1), an on-demand view names its inputs without.
+    taken: set[tuple[str, int, str]] = set()
+    selections = []
     for view, names in wanted.items():
         called = str(view.projection.name_to_use())  # type: ignore[no-untyped-call]
-        views.setdefault(called, view)
-        features.setdefault(called, {}).update(dict.fromkeys(names))
-    return tuple(
-        select_view(view, names := [*features[called]], [f"{called}__{n}" if full_feature_names else n for n in names])
-        for called, view in views.items()
-    )
+        outputs: dict[str, str] = {}
+        for name in names:
+            output = f"{called}__{name}" if full_feature_names else name
+            identity = view.projection.name_alias or view.name, view_version(view), output
+            if identity not in taken:
+                taken.add(identity)
+                outputs[name] = output
+        if outputs:
+            selections.append(select_view(view, [*outputs], [*outputs.values()]))
+    return tuple(selections)
 
 
 def select_view(view: FeatureView, names: Sequence[str], output_names: Sequence[str]) -> ViewSelection:
