@@ -18,14 +18,14 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
+from tapeline.compute.computed import LONG_AGO_US, ComputedRows, NewRows, Stored
 from tapeline.compute.history import Flags, Floats, Integers, SplitVersions, Versions, newest_of_keys, ranks_of
 from tapeline.compute.rows import AvailableFloor, EntityState, FinishedRows, RowRunner
 
-LONG_AGO_US = -(2**62)
 _CHECKPOINTS_MAX = 128
 
 
@@ -47,17 +47,6 @@ class Checkpoint:
     sequence: int
     known_us: int
     state: EntityState
-
-
-@dataclass(frozen=True)
-class Stored:
-    """Feature rows that stand in the table, the newest of each (event, sequence, available)."""
-
-    event_us: Integers
-    sequence: Integers
-    available_us: Integers
-    missing: Flags
-    outputs: Floats
 
 
 @dataclass(frozen=True)
@@ -87,20 +76,6 @@ class EntityHistory:
 
 
 @dataclass(frozen=True)
-class NewRows:
-    """Feature rows to add; where ``missing``, all values are NULL."""
-
-    event_us: Integers
-    sequence: Integers
-    available_us: Integers
-    missing: Flags
-    outputs: Floats
-
-    def __len__(self) -> int:
-        return len(self.event_us)
-
-
-@dataclass(frozen=True)
 class Replayed:
     """What a replay gives: rows to add, checkpoints that hold at its end in the order of their keys, the last one last."""
 
@@ -117,43 +92,6 @@ class _Mark:
     rows: int
     checkpoint: Checkpoint | None
     state: EntityState
-
-
-@dataclass
-class _Record:
-    """A piece of the result: rows of one advance. ``emit`` is False for rows that were there before."""
-
-    event_us: Integers
-    sequence: Integers
-    available_us: Integers
-    outputs: Floats
-    missing: Flags
-    emit: bool
-
-
-@dataclass
-class _KnownKeys:
-    """Keys that have feature rows, found by event time."""
-
-    events: list[int] = field(default_factory=list)
-    sequences: dict[int, list[int]] = field(default_factory=dict)
-
-    def add(self, event_us: Integers, sequence: Integers) -> None:
-        for event, number in zip(event_us.tolist(), sequence.tolist(), strict=True):
-            numbers = self.sequences.get(event)
-            if numbers is None:
-                self.sequences[event] = [number]
-                if self.events and event < self.events[-1]:
-                    bisect.insort(self.events, event)
-                else:
-                    self.events.append(event)
-            elif number not in numbers:
-                bisect.insort(numbers, number)
-
-    def since(self, event_us: int) -> Iterator[tuple[int, int]]:
-        for event in self.events[bisect.bisect_left(self.events, event_us) :]:
-            for number in self.sequences[event]:
-                yield event, number
 
 
 def replay(history: EntityHistory, runner: RowRunner, spacing: int) -> Replayed:
@@ -182,17 +120,14 @@ class _Replay:
         self.current = np.full(len(self.key_event), -1, dtype=np.int64)
         self.frontier = -1
         """Greatest rank that has been live; later ones continue, earlier ones rewind."""
-        self.known = _KnownKeys()
-        self.records: list[_Record] = []
         self.rows_done = 0
         self.state = history.base.state if history.base else runner.fresh()
+        width = len(runner.plan.outputs)
+        self.computed = ComputedRows(history.stored, history.since_us, width, self.state.outputs)
         self.marks = [_Mark(-1, 0, history.base, self.state)]
 
     def run(self) -> Replayed:
         history = self.history
-        if history.stored is not None:
-            before = history.stored.available_us < history.since_us
-            self.known.add(history.stored.event_us[before], history.stored.sequence[before])
         self._take_up_known()
         order = self._arrival_order()
         available = self.versions.available_us[order]
@@ -203,7 +138,7 @@ class _Replay:
             group_end = int(np.searchsorted(available, moment_us, side="right"))
             start = group_end if self._interrupt(moment_us, order[end:group_end]) else end
         self._continue_with(order[start:])
-        self._answer_stale_rows()
+        self.computed.answer_stale()
         return self._result(
             max([history.since_us - 1, *available[-1:].tolist(), *history.splits.available_us.tolist()])
         )
@@ -224,7 +159,7 @@ class _Replay:
         rows = newest[versions.live[newest]]
         splits = self.history.splits.known_at(since_us - 1)
         for finished in self._advance(rows, splits, AvailableFloor(), since_us - 1):
-            self._record(finished, emit=False)
+            self.computed.add(finished, emit=False)
         rewinds = self._past_rewinds(self._effective(before, np.zeros(len(self.key_event), dtype=np.bool_)))
         if rewinds:
             self.state = self.runner.raised(self.state, max(rewinds))
@@ -303,7 +238,7 @@ class _Replay:
             return
         splits = self.history.splits.known_at(int(self.versions.available_us[order[-1]]))
         for finished in self._advance(rows, splits, AvailableFloor(), None):
-            self._record(finished, emit=True)
+            self.computed.add(finished, emit=True)
         self.frontier = int(self.rank[rows[-1]])
 
     def _advance(
@@ -363,7 +298,7 @@ class _Replay:
         if self._open_bar_is_over(moment_us):
             passed.append(self.runner.finish_open_bar(self.state, splits, floor))
         for finished in passed:
-            self._record(_since(finished, cut_event_us), emit=True)
+            self.computed.add(_since(finished, cut_event_us), emit=True)
         self._answer_vanished_keys(moment_us, cut_event_us, passed, mark.state)
         return True
 
@@ -375,7 +310,7 @@ class _Replay:
         """Give the open bar its row if it is over, before something changes it."""
         if self._open_bar_is_over(moment_us):
             splits = self.history.splits.known_at(moment_us)
-            self._record(self.runner.finish_open_bar(self.state, splits, AvailableFloor()), emit=True)
+            self.computed.add(self.runner.finish_open_bar(self.state, splits, AvailableFloor()), emit=True)
 
     def _touched(self, moment_us: int, group: Integers) -> tuple[int | None, int]:
         """The first rank to compute again, and the first end of bars whose rows change."""
@@ -399,7 +334,7 @@ class _Replay:
     ) -> None:
         """Rows for keys that have a feature row but no longer a raw one: what is known without them."""
         alive = {key for rows in passed for key in zip(rows.event_us.tolist(), rows.sequence.tolist(), strict=True)}
-        vanished = [key for key in self.known.since(cut_event_us) if key not in alive]
+        vanished = [key for key in self.computed.known.since(cut_event_us) if key not in alive]
         if not vanished:
             return
         keys = sorted(alive)
@@ -409,90 +344,14 @@ class _Replay:
             place = bisect.bisect_left(keys, key)
             values.append(outputs[place - 1] if place else before.outputs)
         lag_us = self.runner.lag_us if self.is_trades else 0
-        self._record_answers(vanished, [max(moment_us, event + lag_us) for event, _ in vanished], values)
-
-    def _answer_stale_rows(self) -> None:
-        """Rows for stored ones that this replay, which knows more, has not made: what was known at their time.
-
-        A stored key that this replay makes later, or never, is answered for until then whenever an earlier key changes.
-        """
-        stored = self.history.stored
-        if stored is None or not bool((stored.available_us >= self.history.since_us).any()):
-            return
-        made: dict[tuple[int, int], list[int]] = {}
-        for r in self.records:
-            if r.emit:
-                keys = zip(r.event_us.tolist(), r.sequence.tolist(), r.available_us.tolist(), strict=True)
-                for event, number, available in keys:
-                    made.setdefault((event, number), []).append(available)
-        held: dict[tuple[int, int], list[int]] = {}
-        keys = zip(stored.event_us.tolist(), stored.sequence.tolist(), stored.available_us.tolist(), strict=True)
-        for event, number, available in keys:
-            held.setdefault((event, number), []).append(available)
-        stale: list[tuple[tuple[int, int], int]] = []
-        for key, moments in held.items():
-            own = made.get(key, [])
-            first_us = min(moments)
-            wanted = {at for at in moments if at >= self.history.since_us}
-            if first_us >= self.history.since_us and (not own or first_us < min(own)):
-                until_us = min(own, default=2**62)
-                earlier = (at for other, times in made.items() if other < key for at in times)
-                wanted.update(at for at in earlier if first_us < at < until_us)
-            stale += [(key, at) for at in wanted if at not in own]
-        if stale:
-            values = [self._value_at(*key, at) for key, at in stale]
-            self._record_answers([key for key, _ in stale], [at for _, at in stale], values)
-
-    def _value_at(self, event_us: int, sequence: int, moment_us: int) -> Floats:
-        """Values of the greatest key up to one, as of a moment."""
-        best: tuple[int, int, int, int] | None = None
-        value = self.marks[0].state.outputs
-        for number, r in enumerate(self.records):
-            fits = (r.event_us < event_us) | ((r.event_us == event_us) & (r.sequence <= sequence))
-            fits &= (r.available_us <= moment_us) | (not r.emit)
-            for i in np.flatnonzero(fits).tolist():
-                candidate = (
-                    int(r.event_us[i]),
-                    int(r.sequence[i]),
-                    int(r.available_us[i]) if r.emit else LONG_AGO_US,
-                    number,
-                )
-                if best is None or candidate >= best:
-                    best = candidate
-                    value = np.empty(0) if r.missing[i] else r.outputs[i]
-        return value
+        self.computed.answer(vanished, [max(moment_us, event + lag_us) for event, _ in vanished], values)
 
     # Results ----------------------------------------------------------------------------------------------------------
 
     def _base_event_us(self) -> int:
         return self.history.base.event_us if self.history.base else LONG_AGO_US
 
-    def _record(self, finished: FinishedRows, *, emit: bool) -> None:
-        if len(finished.event_us) == 0:
-            return
-        missing = np.zeros(len(finished.event_us), dtype=np.bool_)
-        self.records.append(
-            _Record(finished.event_us, finished.sequence, finished.available_us, finished.outputs, missing, emit)
-        )
-        if emit:
-            self.known.add(finished.event_us, finished.sequence)
-
-    def _record_answers(self, keys: list[tuple[int, int]], available_us: list[int], values: list[Floats]) -> None:
-        empty = np.full(len(self.runner.plan.outputs), np.nan)
-        self.records.append(
-            _Record(
-                np.array([key[0] for key in keys], dtype=np.int64),
-                np.array([key[1] for key in keys], dtype=np.int64),
-                np.array(available_us, dtype=np.int64),
-                np.stack([value if len(value) else empty for value in values]),
-                np.array([len(value) == 0 for value in values]),
-                emit=True,
-            )
-        )
-
     def _result(self, known_us: int) -> Replayed:
-        emitted = [r for r in self.records if r.emit]
-        computed = sum(len(r.event_us) for r in emitted)
         checkpoints = [mark.checkpoint for mark in self.marks[1:] if mark.checkpoint and mark.rank < self.frontier]
         base = self.history.base
         if self.frontier >= 0:
@@ -500,58 +359,10 @@ class _Replay:
             checkpoints.append(Checkpoint(*end, known_us, self.state))
         elif base is not None:
             checkpoints.append(Checkpoint(base.event_us, base.sequence, known_us, self.state))
-        return Replayed(
-            _changed(emitted, self.history.stored, len(self.runner.plan.outputs)), tuple(checkpoints), computed
-        )
+        return Replayed(self.computed.changed(), tuple(checkpoints), self.computed.count)
 
 
 def _since(rows: FinishedRows, event_us: int) -> FinishedRows:
     """Those that end at or after a moment."""
     first = int(np.searchsorted(rows.event_us, event_us, side="left"))
     return FinishedRows(rows.event_us[first:], rows.sequence[first:], rows.available_us[first:], rows.outputs[first:])
-
-
-def _changed(records: list[_Record], stored: Stored | None, width: int) -> NewRows:
-    """Rows that do not stand in the table yet with the same bytes, in the order in which they became available."""
-    if not records:
-        empty = np.empty(0, dtype=np.int64)
-        return NewRows(empty, empty, empty, np.empty(0, dtype=np.bool_), np.empty((0, width)))
-    rows = NewRows(
-        np.concatenate([r.event_us for r in records]),
-        np.concatenate([r.sequence for r in records]),
-        np.concatenate([r.available_us for r in records]),
-        np.concatenate([r.missing for r in records]),
-        np.concatenate([r.outputs for r in records]),
-    )
-    keep = np.ones(len(rows), dtype=np.bool_)
-    if stored is not None and len(stored.event_us):
-        places = {
-            key: place
-            for place, key in enumerate(
-                zip(stored.event_us.tolist(), stored.sequence.tolist(), stored.available_us.tolist(), strict=True)
-            )
-        }
-        old_bits, new_bits = stored.outputs.view(np.int64), rows.outputs.view(np.int64)
-        keys = zip(rows.event_us.tolist(), rows.sequence.tolist(), rows.available_us.tolist(), strict=True)
-        for i, key in enumerate(keys):
-            place = places.get(key)
-            if place is not None and bool(stored.missing[place]) == bool(rows.missing[i]):
-                keep[i] = not (rows.missing[i] or np.array_equal(old_bits[place], new_bits[i]))
-    # What was made again for the same key and moment replaces what was made first.
-    order = np.lexsort((rows.available_us, rows.sequence, rows.event_us))
-    again = np.zeros(len(rows), dtype=np.bool_)
-    again[:-1] = (
-        (rows.event_us[order[1:]] == rows.event_us[order[:-1]])
-        & (rows.sequence[order[1:]] == rows.sequence[order[:-1]])
-        & (rows.available_us[order[1:]] == rows.available_us[order[:-1]])
-    )
-    keep[order[again]] = False
-    order = np.flatnonzero(keep)
-    order = order[np.lexsort((rows.sequence[order], rows.event_us[order], rows.available_us[order]))]
-    return NewRows(
-        rows.event_us[order],
-        rows.sequence[order],
-        rows.available_us[order],
-        rows.missing[order],
-        np.ascontiguousarray(rows.outputs[order]),
-    )

@@ -16,6 +16,7 @@ import pyarrow as pa
 import redis as redis_library
 from psycopg.pq import TransactionStatus
 
+from tapeline.compute.computed import Stored
 from tapeline.compute.history import Integers
 from tapeline.compute.reading import (
     BEGINNING_US,
@@ -27,7 +28,7 @@ from tapeline.compute.reading import (
     read_versions,
     source_symbols,
 )
-from tapeline.compute.replay import Checkpoint, EntityHistory, Replayed, Stored, replay
+from tapeline.compute.replay import Checkpoint, EntityHistory, Replayed, replay
 from tapeline.compute.rows import EntityState, RowRunner
 from tapeline.core.errors import EmptyDataError, ParameterError, UnavailableError, UnknownNameError
 from tapeline.core.settings import get_settings
