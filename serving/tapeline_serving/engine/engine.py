@@ -6,18 +6,17 @@ import time
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from tapeline.core.errors import ParameterError
 
 from tapeline_serving.engine.live import continue_with_bars, continue_with_trades, decode
 from tapeline_serving.engine.model import Batcher, Model
 from tapeline_serving.engine.plan import PlannedView, ServingPlan
 from tapeline_serving.engine.reading import is_stale, read_values
-from tapeline_serving.engine.served_log import ServedVector
+from tapeline_serving.engine.served_log import ServedRequest
 from tapeline_serving.engine.types import (
     EntityRequest,
-    EntityStatus,
     FeatureStatus,
+    Outputs,
     PredictRequest,
     Vectors,
     ViewUse,
@@ -25,7 +24,6 @@ from tapeline_serving.engine.types import (
 from tapeline_serving.engine.warm_up import explain_undefined
 from tapeline_serving.store.connection import RedisConnection
 
-Outputs = list[NDArray[np.float32]]
 _OK, _UNDEFINED = int(FeatureStatus.OK), int(FeatureStatus.UNDEFINED)  # comparing with an enumeration is slow
 
 
@@ -45,6 +43,7 @@ class Engine:
     def __init__(self, plan: ServingPlan, model: Model, redis: RedisConnection) -> None:
         self.plan = plan
         self._batcher = Batcher(model)
+        self._in_flight = 0
         self._redis = redis
         self._views = tuple((view.name, view.version, view.plan_hash) for view in plan.views)
         self._takes_bars = any(not view.takes_trades for view in plan.views)
@@ -64,8 +63,14 @@ class Engine:
         UnavailableError
             If Redis is away.
         """
-        vectors = await self.read(request)
-        return vectors, await self._batcher.run(vectors.values)
+        self._in_flight += 1
+        try:
+            vectors = await self.read(request)
+            if self._in_flight == 1:
+                return vectors, self._batcher.run_alone(vectors.values)
+            return vectors, await self._batcher.run(vectors.values)
+        finally:
+            self._in_flight -= 1
 
     async def read(self, request: PredictRequest) -> Vectors:
         """Feature vectors of a request's entities, without a prediction."""
@@ -124,40 +129,19 @@ class Engine:
                 uses[row] = use
         return uses
 
-    def served_vectors(self, request: PredictRequest, vectors: Vectors, outputs: Outputs) -> list[ServedVector]:
+    def served(self, request: PredictRequest, vectors: Vectors, outputs: Outputs) -> ServedRequest:
         """What is to be logged about a request that was answered."""
         manifest = self.plan.manifest
-        served_us = time.time_ns() // 1_000
-        columns = [output.tolist() for output in outputs]
-        return [
-            ServedVector(
-                request_id=request.request_id,
-                entity=entity.symbol,
-                model=manifest.model,
-                model_version=manifest.version,
-                bundle_sha256=self.plan.bundle_sha256,
-                served_us=served_us,
-                request_us=request.now_us,
-                vector=vectors.values[row],
-                statuses=vectors.statuses[row],
-                prediction=[]
-                if entity_status(vectors.statuses[row]) is EntityStatus.NO_FEATURES
-                else [column[row] for column in columns],
-                views=self._views,
-                uses=vectors.uses[row],
-                bars=entity.bars,
-                trades=entity.trades,
-            )
-            for row, entity in enumerate(request.entities)
-        ]
-
-
-def entity_status(statuses: NDArray[np.uint8]) -> EntityStatus:
-    """What the statuses of an entity's features, shape (features,), come to."""
-    usable = int(np.count_nonzero(statuses == _OK))
-    if usable == len(statuses):
-        return EntityStatus.OK
-    return EntityStatus.DEGRADED if usable else EntityStatus.NO_FEATURES
+        return ServedRequest(
+            model=manifest.model,
+            model_version=manifest.version,
+            bundle_sha256=self.plan.bundle_sha256,
+            served_us=time.time_ns() // 1_000,
+            request=request,
+            vectors=vectors,
+            outputs=outputs,
+            views=self._views,
+        )
 
 
 def _live(view: PlannedView, entity: EntityRequest) -> bool:

@@ -56,24 +56,19 @@ def continue_with_bars(
         partial = _check_bar(view, symbol, bars, number, last_session + 1 + number)
     state = plan.restore(stored.plan_state)
     out = np.empty(len(plan.outputs), dtype=np.float64)
-    rows = np.empty((len(bars), len(plan.inputs)), dtype=np.float64)
-    for place, name in enumerate(plan.inputs):
-        if name == "session":
-            rows[:, place] = view.session_first + last_session + 1 + np.arange(len(bars))
-        else:
-            rows[:, place] = bars.columns[name]
-    for row, event_us, available_us in zip(rows, bars.event_us.tolist(), bars.available_us.tolist(), strict=True):
-        plan.update(state, event_us, 0, available_us, row, out)
-    position = plan.position(state)
+    numbers = range(view.session_first + last_session + 1, view.session_first + last_session + 1 + len(bars))
+    columns = [numbers if name == "session" else bars.columns[name] for name in plan.inputs]
+    for event_us, available_us, row in zip(bars.event_us, bars.available_us, zip(*columns, strict=True), strict=True):
+        plan.update(state, event_us, 0, available_us, np.array(row, dtype=np.float64), out)
     return out, ViewUse(
         Origin.LIVE,
-        event_us=position.event_us,
-        available_us=max(position.available_us, stored.available_us),
-        sequence=position.sequence,
+        event_us=bars.event_us[-1],
+        available_us=max(stored.available_us, *bars.available_us),
+        sequence=0,
         partial=partial,
         state_event_us=stored.event_us,
         state_sequence=stored.sequence,
-        rows_seen=position.rows_seen,
+        rows_seen=stored.rows_seen + len(bars),
     )
 
 
@@ -178,15 +173,15 @@ def _check_bar(view: PlannedView, symbol: str, bars: LiveBars, number: int, sess
             remedy="Train and deploy the model again, so that its calendar covers this time",
         )
     open_us, close_us = int(view.session_open_us[session]), view.closes[session]
-    event_us = int(bars.event_us[number])
-    starts_right = bars.start_us is None or int(bars.start_us[number]) == open_us
+    event_us = bars.event_us[number]
+    starts_right = bars.start_us is None or bars.start_us[number] == open_us
     if starts_right and event_us == close_us:
         return False
     if starts_right and open_us < event_us < close_us and number == len(bars) - 1:
         return True
     given = f"ends at {format_us(event_us)}"
     if not starts_right and bars.start_us is not None:
-        given = f"starts at {format_us(int(bars.start_us[number]))}"
+        given = f"starts at {format_us(bars.start_us[number])}"
     raise ContinuityError(
         f"a bar {given}; expected the session {format_us(open_us)} to {format_us(close_us)}",
         where=f"{symbol} in {view.name}@{view.version}, bar {number}",

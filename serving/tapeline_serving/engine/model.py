@@ -63,6 +63,10 @@ class Batcher:
         self._model = model
         self._waiting: list[tuple[NDArray[np.float64], asyncio.Future[list[NDArray[np.float32]]]]] = []
 
+    def run_alone(self, values: NDArray[np.float64]) -> list[NDArray[np.float32]]:
+        """As `Model.run`, at once: for a request that has no company to wait for."""
+        return self._model.run(values)
+
     def run(self, values: NDArray[np.float64]) -> asyncio.Future[list[NDArray[np.float32]]]:
         """As `Model.run`, with the other requests of this tick."""
         loop = asyncio.get_running_loop()

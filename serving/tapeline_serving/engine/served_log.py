@@ -6,97 +6,121 @@ are dropped and counted, because answering is worth more than logging, and a hol
 
 from __future__ import annotations
 
+import json
 import logging
 import math
+import struct
 import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import psycopg
-from numpy.typing import NDArray
 from tapeline.core.errors import TapelineError
-from tapeline.core.timestamps import from_us
 
-from tapeline_serving.engine.types import LiveBars, LiveTrades, ViewUse
+from tapeline_serving.engine.types import (
+    EntityStatus,
+    LiveBars,
+    LiveTrades,
+    Outputs,
+    PredictRequest,
+    Vectors,
+    ViewUse,
+    entity_status,
+)
 
 logger = logging.getLogger("tapeline.serving.log")
 
 _BATCH_ROWS_MAX = 5_000
 _BATCH_WAIT_S = 0.2
+_REQUESTS_AT_A_STRETCH = 8
 _BACKOFF_S_MIN = 0.1
 _BACKOFF_S_MAX = 5.0
 _COLUMNS = (
     "request_id, entity, model, model_version, bundle_sha256, served_timestamp, request_timestamp, vector, statuses,"
     " prediction, views, live_rows"
 )
-_TYPES = (
-    "uuid",
-    "text",
-    "text",
-    "text",
-    "text",
-    "timestamptz",
-    "timestamptz",
-    "bytea",
-    "bytea",
-    "float8[]",
-    "jsonb",
-    "jsonb",
-)
+_I32, _I64, _F8_ELEMENT = struct.Struct(">i"), struct.Struct(">q"), struct.Struct(">id")
+_NULL = _I32.pack(-1)
+_COLUMN_COUNT = struct.pack(">h", 12)
+_COPY_HEAD, _COPY_END = b"PGCOPY\n\xff\r\n\x00" + bytes(8), struct.pack(">h", -1)
+_FLOAT8_OID = 701
+_POSTGRES_EPOCH_US = 946_684_800_000_000  # 2000-01-01
 
 
 @dataclass(frozen=True, slots=True)
-class ServedVector:
-    """One served prediction and all that is needed to compute its features again.
+class ServedRequest:
+    """One answered request and all that is needed to compute its features again; the log keeps it, and changes nothing.
 
     Attributes
     ----------
-    served_us, request_us
-        The wall clock, and the injected one.
-    vector
-        Shape (features,), float64, in the model's order.
-    statuses
-        Shape (features,), uint8.
+    served_us
+        The wall clock; the injected one is in the request.
+    outputs
+        For each output of the model, an array of shape (entities,).
     views
-        The plan's views by (name, version, plan hash), beside what was used of each.
+        The plan's views as (name, version, plan hash), beside what was used of each.
     """
 
-    request_id: str
-    entity: str
     model: str
     model_version: str
     bundle_sha256: str
     served_us: int
-    request_us: int
-    vector: NDArray[np.float64]
-    statuses: NDArray[np.uint8]
-    prediction: list[float]
+    request: PredictRequest
+    vectors: Vectors
+    outputs: Outputs
     views: tuple[tuple[str, int, str], ...]
-    uses: list[ViewUse]
-    bars: LiveBars | None
-    trades: LiveTrades | None
 
-    def row(self) -> tuple[Any, ...]:
-        """The values of one row of ``tapeline.served_vectors``."""
-        return (
-            uuid.UUID(self.request_id),
-            self.entity,
-            self.model,
-            self.model_version,
-            self.bundle_sha256,
-            from_us(self.served_us),
-            from_us(self.request_us),
-            self.vector.astype("<f8").tobytes(),
-            self.statuses.tobytes(),
-            self.prediction,
-            [_use(view, use) for view, use in zip(self.views, self.uses, strict=True)],
-            _live_rows(self.bars, self.trades),
+    def __len__(self) -> int:
+        return len(self.request.entities)
+
+    def rows(self) -> Iterator[bytes]:
+        """One row of ``tapeline.served_vectors`` for each entity, in PostgreSQL's binary COPY form."""
+        common = b"".join(
+            _field(value)
+            for value in (
+                self.model.encode(),
+                self.model_version.encode(),
+                self.bundle_sha256.encode(),
+                _I64.pack(self.served_us - _POSTGRES_EPOCH_US),
+                _I64.pack(self.request.now_us - _POSTGRES_EPOCH_US),
+            )
         )
+        request_id = _COLUMN_COUNT + _field(uuid.UUID(self.request.request_id).bytes)
+        columns = [output.tolist() for output in self.outputs]
+        for number, entity in enumerate(self.request.entities):
+            statuses = self.vectors.statuses[number]
+            has_prediction = entity_status(statuses) is not EntityStatus.NO_FEATURES
+            yield b"".join(
+                (
+                    request_id,
+                    _field(entity.symbol.encode()),
+                    common,
+                    _field(self.vectors.values[number].astype("<f8", copy=False).tobytes()),
+                    _field(statuses.tobytes()),
+                    _field(_float8_array([column[number] for column in columns] if has_prediction else [])),
+                    _field(_jsonb([_use(v, u) for v, u in zip(self.views, self.vectors.uses[number], strict=True)])),
+                    _live_rows(entity.bars, entity.trades),
+                )
+            )
+
+
+def _field(value: bytes) -> bytes:
+    return _I32.pack(len(value)) + value
+
+
+def _float8_array(values: list[float]) -> bytes:
+    if not values:
+        return struct.pack(">iii", 0, 0, _FLOAT8_OID)
+    head = struct.pack(">iiiii", 1, 0, _FLOAT8_OID, len(values), 1)
+    return head + b"".join(_F8_ELEMENT.pack(8, value) for value in values)
+
+
+def _jsonb(value: Any) -> bytes:
+    return b"\x01" + json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
 
 
 def _use(view: tuple[str, int, str], use: ViewUse) -> dict[str, Any]:
@@ -116,15 +140,15 @@ def _use(view: tuple[str, int, str], use: ViewUse) -> dict[str, Any]:
     }
 
 
-def _live_rows(bars: LiveBars | None, trades: LiveTrades | None) -> dict[str, Any] | None:
+def _live_rows(bars: LiveBars | None, trades: LiveTrades | None) -> bytes:
     if bars is None and trades is None:
-        return None
+        return _NULL
     content: dict[str, Any] = {}
     if bars is not None:
         content["bars"] = {
-            "start_us": None if bars.start_us is None else bars.start_us.tolist(),
-            "event_us": bars.event_us.tolist(),
-            "available_us": bars.available_us.tolist(),
+            "start_us": bars.start_us,
+            "event_us": bars.event_us,
+            "available_us": bars.available_us,
             **{name: _exact(column) for name, column in bars.columns.items()},
         }
     if trades is not None:
@@ -132,15 +156,15 @@ def _live_rows(bars: LiveBars | None, trades: LiveTrades | None) -> dict[str, An
             "event_us": trades.event_us.tolist(),
             "available_us": trades.available_us.tolist(),
             "sequence": trades.sequence.tolist(),
-            "price": _exact(trades.price),
-            "size": _exact(trades.size),
+            "price": _exact(trades.price.tolist()),
+            "size": _exact(trades.size.tolist()),
         }
-    return content
+    return _field(_jsonb(content))
 
 
-def _exact(column: NDArray[np.float64]) -> list[float | str]:
+def _exact(column: list[float]) -> list[float | str]:
     # Shortest decimal forms come back from jsonb bit for bit; it has no NaN, infinity or negative zero.
-    return [v if math.isfinite(v) and (v != 0.0 or math.copysign(1.0, v) > 0) else str(v) for v in column.tolist()]
+    return [v if math.isfinite(v) and (v != 0.0 or math.copysign(1.0, v) > 0) else str(v) for v in column]
 
 
 class ServedLog:
@@ -158,32 +182,42 @@ class ServedLog:
 
     def __init__(self, connect: Callable[[], psycopg.Connection[Any]], *, waiting_max: int) -> None:
         self.written = 0
-        self.dropped = 0
+        self._refused = 0
+        self._lost = 0
         self._connect = connect
         self._waiting_max = waiting_max
-        self._queue: deque[ServedVector] = deque()
-        self._in_hand: list[ServedVector] = []
+        self._queue: deque[ServedRequest] = deque()
+        self._in_hand: list[ServedRequest] = []
+        # Counts of vectors, each written by one thread only: put in by the loop, taken care of by the writer.
+        self._offered = 0
+        self._finished = 0
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="served log", daemon=True)
         self._reported = 0
 
     @property
+    def dropped(self) -> int:
+        """Vectors that were not logged: refused by a full queue, or by the database."""
+        return self._refused + self._lost
+
+    @property
     def waiting(self) -> int:
         """Vectors that are not yet in the database."""
-        return len(self._queue) + len(self._in_hand)
+        return self._offered - self._finished
 
     def start(self) -> None:
         """Start the writer's thread."""
         self._thread.start()
 
-    def offer(self, vectors: Iterable[ServedVector]) -> None:
-        """Queue vectors, or drop and count them. Never waits."""
-        for vector in vectors:
-            if len(self._queue) >= self._waiting_max:
-                self.dropped += 1
-            else:
-                self._queue.append(vector)
+    def offer(self, served: ServedRequest) -> None:
+        """Queue a request's vectors, or drop and count them. Never waits."""
+        count = len(served)
+        if self.waiting + count > self._waiting_max:
+            self._refused += count
+        else:
+            self._offered += count
+            self._queue.append(served)
 
     def close(self, *, timeout_s: float) -> None:
         """Write what waits, for so long at most; the rest is dropped and counted."""
@@ -191,9 +225,9 @@ class ServedLog:
         self._wake.set()
         if self._thread.is_alive():
             self._thread.join(timeout_s)
-        if left := self.waiting:
-            self.dropped += left
-            self._queue.clear()
+        self._lost += self.waiting
+        self._finished = self._offered
+        self._queue.clear()
         self._report()
 
     def _run(self) -> None:
@@ -204,8 +238,10 @@ class ServedLog:
             # interpreter lock disturb the loop, thousands of times a second.
             self._wake.wait(_BATCH_WAIT_S)
             while self._in_hand or self._queue:
-                while self._queue and len(self._in_hand) < _BATCH_ROWS_MAX:
+                count = sum(map(len, self._in_hand))
+                while self._queue and count < _BATCH_ROWS_MAX:
                     self._in_hand.append(self._queue.popleft())
+                    count += len(self._in_hand[-1])
                 try:
                     connection = connection or self._connect()
                     _write(connection, self._in_hand)
@@ -221,14 +257,15 @@ class ServedLog:
                     continue
                 except psycopg.Error as error:
                     # These rows cannot be written whatever happens; the next ones must not wait behind them.
-                    logger.error("%d served vectors are refused by PostgreSQL: %s", len(self._in_hand), error)  # noqa: TRY400
-                    self.dropped += len(self._in_hand)
+                    logger.error("%d served vectors are refused by PostgreSQL: %s", count, error)  # noqa: TRY400
+                    self._lost += count
                     _close_quietly(connection)
                     connection = None
                 else:
-                    self.written += len(self._in_hand)
+                    self.written += count
                 backoff_s = _BACKOFF_S_MIN
                 self._in_hand = []
+                self._finished += count
                 self._report()
             if self._stopping.is_set():
                 _close_quietly(connection)
@@ -240,18 +277,19 @@ class ServedLog:
             self._reported = self.dropped
 
 
-def _write(connection: psycopg.Connection[Any], vectors: list[ServedVector]) -> None:
+def _write(connection: psycopg.Connection[Any], requests: list[ServedRequest]) -> None:
     with connection.transaction(), connection.cursor() as cursor:
         cursor.execute(
             "CREATE TEMP TABLE IF NOT EXISTS served_incoming (LIKE tapeline.served_vectors INCLUDING DEFAULTS)"
             " ON COMMIT DELETE ROWS"
         )
         with cursor.copy(f"COPY served_incoming ({_COLUMNS}) FROM STDIN (FORMAT BINARY)") as copy:
-            copy.set_types(_TYPES)
-            for vector in vectors:
-                copy.write_row(vector.row())
-                # Hand the interpreter back between rows: the event loop waits for nobody's batch.
-                time.sleep(0)
+            copy.write(_COPY_HEAD)
+            for number, served in enumerate(requests):
+                copy.write(b"".join(served.rows()))
+                if number % _REQUESTS_AT_A_STRETCH == 0:
+                    time.sleep(0)  # hand the interpreter to the event loop, which should not wait for a whole batch
+            copy.write(_COPY_END)
         # A retry of a request carries the same id: what was served first stands. The key holds the time as well, for
         # hypertables, so it alone would keep both; an hour is long for a retry and short for a search.
         cursor.execute(

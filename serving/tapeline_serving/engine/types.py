@@ -38,24 +38,28 @@ class Origin(IntEnum):
     LIVE = 3
 
 
+Outputs = list[NDArray[np.float32]]
+"""For each output of the model, an array of shape (entities,)."""
+
+
 @dataclass(frozen=True, slots=True)
 class LiveBars:
-    """Newest session bars of one entity, oldest first.
+    """Newest session bars of one entity, oldest first; plain lists, because there are few and mostly one.
 
     Attributes
     ----------
     start_us
-        Shape (n,), int64; ``None`` where the caller left it out.
+        Session opens; ``None`` where the caller left them out.
     event_us, available_us
-        Shape (n,), int64, microseconds UTC.
+        Microseconds UTC.
     columns
-        By name (open, high, low, close, volume, split_ratio): shape (n,), float64; prices as traded, volume in shares.
+        By name (open, high, low, close, volume, split_ratio): prices as traded, volume in shares.
     """
 
-    start_us: NDArray[np.int64] | None
-    event_us: NDArray[np.int64]
-    available_us: NDArray[np.int64]
-    columns: dict[str, NDArray[np.float64]]
+    start_us: list[int] | None
+    event_us: list[int]
+    available_us: list[int]
+    columns: dict[str, list[float]]
 
     def __len__(self) -> int:
         return len(self.event_us)
@@ -132,3 +136,11 @@ class Vectors:
     values: NDArray[np.float64]
     statuses: NDArray[np.uint8]
     uses: list[list[ViewUse]] = field(default_factory=list)
+
+
+def entity_status(statuses: NDArray[np.uint8]) -> EntityStatus:
+    """What the statuses of an entity's features, shape (features,), come to."""
+    usable = int(np.count_nonzero(statuses == int(FeatureStatus.OK)))
+    if usable == len(statuses):
+        return EntityStatus.OK
+    return EntityStatus.DEGRADED if usable else EntityStatus.NO_FEATURES

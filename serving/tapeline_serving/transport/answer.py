@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 from tapeline_client._generated import serving_pb2 as pb
 
-from tapeline_serving.engine.engine import Outputs, entity_status
 from tapeline_serving.engine.plan import ServingPlan
-from tapeline_serving.engine.types import EntityStatus, FeatureStatus, PredictRequest, Vectors
+from tapeline_serving.engine.types import EntityStatus, FeatureStatus, Outputs, PredictRequest, Vectors, entity_status
 
 
 def write_response(

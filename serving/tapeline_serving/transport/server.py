@@ -35,6 +35,10 @@ FLUSH_S = 10.0
 """How long the log of served vectors may take after that."""
 CONCURRENT_REQUESTS_MAX = 4_096
 _RETRY_S_MAX = 5.0
+_COLLECT_EVERY = 20_000
+"""Allocations between two collections: requests leave no cycles behind."""
+_SWITCH_S = 0.0005
+"""How long the log's thread may keep the interpreter when the event loop wants it; Python's default is ten times that."""
 
 
 class InferenceServer:
@@ -149,6 +153,8 @@ class InferenceServer:
         # What is loaded by now stays for good: keep the collector from walking it during requests.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(_COLLECT_EVERY, 20, 50)
+        sys.setswitchinterval(_SWITCH_S)
         await self._set_health()
         if not self._redis.is_connected:
             logger.warning("Redis is away: predictions are UNAVAILABLE until it is back")

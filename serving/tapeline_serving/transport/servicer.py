@@ -82,7 +82,7 @@ class InferenceServicer:
         manifest = engine.plan.manifest
         request = read_request(message, self._settings, manifest.model, manifest.version, self._clock.now_us())
         vectors, outputs = await engine.predict(request)
-        self._log.offer(engine.served_vectors(request, vectors, outputs))
+        self._log.offer(engine.served(request, vectors, outputs))
         return write_response(engine.plan, request, vectors, outputs, include_features=message.include_features)
 
     async def model_info(self, _: pb.ModelInfoRequest, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
