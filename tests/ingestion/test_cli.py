@@ -51,7 +51,7 @@ def test_a_file_from_refusal_to_repair(run: Any, tmp_path: Path) -> None:
     assert "1 × high_below_low" in again.output
 
     (row,) = json.loads(run("quarantine", "list", "--json").stdout)
-    assert row["location"] == f"{path}:1"
+    assert row["location"] == f"{path}, row 1"
     assert "high 8.0 is below low 9.0" in run("quarantine", "list").output
     run("quarantine", "replay", code=1)
     repaired = run("quarantine", "replay", str(row["id"]), "--set", "high=12", "--json")

@@ -141,7 +141,7 @@ def test_a_bad_row_is_refused_by_name_and_the_others_stay(
     assert count(connection) == report.rows_added == (2 if both else 3)
     assert refused[-1].rule == rule
     assert words in refused[-1].reason
-    assert refused[-1].location == f"{path}:2"
+    assert refused[-1].location == f"{path}, row 2"
     assert ingest(connection, path, daily).rows_added == 0
     assert len(list_refused(connection)) == len(refused)
     with pytest.raises(InvalidDataError, match=rf"bars\.csv, row {1 if both else 2}\)"):

@@ -194,7 +194,8 @@ def _show(report: IngestReport, as_json: bool) -> None:
     emit({key.replace("_", " "): value for key, value in found.items() if value or key in always}, as_json=False)
     for gap in gaps[:_SHOWN_GAPS]:
         notices.print(
-            f"[yellow]gap:[/] {gap.symbol} has no row from {gap.first} to {gap.last}: {gap.sessions} sessions"
+            f"[yellow]gap:[/] {gap.symbol} has no row "
+            + (f"on {gap.first}" if gap.sessions == 1 else f"in {gap.sessions} sessions, {gap.first} to {gap.last}")
         )
     if len(gaps) > _SHOWN_GAPS:
         notices.print(f"[yellow]gap:[/] and {len(gaps) - _SHOWN_GAPS} more; --json lists them")

@@ -29,7 +29,7 @@ _HOMES = {
     "Fingerprint": "fingerprint",
     "Generated": "inputs",
     "LabelSpec": "labels",
-    "Rebuilt": "rebuild",
+    "Rebuilt": "rebuilding",
     "RetrievalPlan": "plan",
     "ViewSelection": "plan",
     "as_of": "vintage",

@@ -116,7 +116,7 @@ def store_refused(
     ordered = [contents[row] for row in checked.bad["row"]]
     table = pa.table(
         {
-            "location": pa.array([f"{where}:{row}" for row in checked.bad["row"]]),
+            "location": pa.array([f"{where}, row {row}" for row in checked.bad["row"]]),
             "rule": checked.bad["rule"].to_arrow(),
             "reason": checked.bad["reason"].to_arrow(),
             "content": pa.array([content.decode() for content in ordered]),
