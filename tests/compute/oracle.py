@@ -92,12 +92,12 @@ def bar_scenario(symbol: str, rng: np.random.Generator, runs: int) -> Scenario:
             row = Row(run, event_us, 0, available_us, bool(rng.random() < 0.2), _bar_values(event_us, rng))
             rows[(run, event_us, available_us)] = row
             available_us += int(rng.choice([0, 1, DAY_US, 4 * DAY_US + 3]))
-    splits: dict[tuple[int, int, int], Split] = {}
+    splits: dict[tuple[int, int], Split] = {}  # one version of a split can be recorded in one transaction
     for _ in range(int(rng.integers(0, 4))):
         event_us = FIRST_US + int(rng.integers(-1, 13)) * DAY_US + int(rng.choice([-1, 0, DAY_US // 2]))
         run, available_us = int(rng.integers(0, runs)), event_us + int(rng.integers(-3, 6)) * DAY_US + 11
         ratio = float(rng.choice([2.0, 3.0, 7.0, 0.5]))
-        splits[(run, event_us, available_us)] = Split(run, event_us, available_us, bool(rng.random() < 0.15), ratio)
+        splits[(run, event_us)] = Split(run, event_us, available_us, bool(rng.random() < 0.15), ratio)
     return Scenario(symbol, tuple(rows.values()), tuple(splits.values()))
 
 
@@ -267,8 +267,7 @@ def record(connection: psycopg.Connection, spec: FeatureViewSpec, scenarios: Seq
             )
         cursor.executemany(
             "INSERT INTO tapeline.corporate_actions (symbol, kind, event_timestamp, available_timestamp, sequence,"
-            " ratio, source, deleted) VALUES (%s, 'split', %s, %s, 0, %s, 'test', %s)"
-            " ON CONFLICT DO NOTHING",
+            " ratio, source, deleted) VALUES (%s, 'split', %s, %s, 0, %s, 'test', %s)",
             [(s, from_us(x.event_us), from_us(x.available_us), x.ratio, x.deleted) for s, x in splits],
         )
 
