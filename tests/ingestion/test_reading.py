@@ -95,3 +95,22 @@ def test_a_column_of_the_wrong_type_is_named() -> None:
 def test_an_unknown_zone_is_refused_with_the_nearest() -> None:
     with pytest.raises(UnknownNameError, match="America/Chicago"):
         Layout(timezone="America/Chicage")
+
+
+@pytest.mark.parametrize("zone", ["Europe/London", "Asia/Tokyo", "America/New_York", "UTC"])
+def test_the_date_of_a_moment_is_the_one_on_the_wall_there(zone: str) -> None:
+    """London's summer midnight is 23:00 UTC of the day before: by that date, each bar would be known a session early."""
+    days = [datetime(2012, 6, 5), datetime(2012, 12, 4), datetime(2012, 6, 5, 22)]  # noqa: DTZ001
+    column = pl.Series("date", days).dt.replace_time_zone(zone)
+    frame = pl.DataFrame({"row": pl.Series([1, 2, 3], dtype=pl.Int64), "date": column})
+    read_in = read_columns(frame, "bars", Layout(), "test")
+    assert read_in["date"].to_list() == [day.date() for day in days]
+    assert read_in["rule"].null_count() == 3
+
+
+@pytest.mark.parametrize(("form", "unit"), [("epoch_s", 1.0), ("epoch_ms", 1e3), ("epoch_us", 1e6), ("epoch_ns", 1e9)])
+def test_fractions_of_typed_epochs_are_kept(form: str, unit: float) -> None:
+    seconds = [1_377_900_000.75, 1_377_900_001.0, -0.5, float("nan"), float("inf")]
+    frame = read([value * unit for value in seconds], Layout(time_format=form))
+    assert frame["event_timestamp"].dt.epoch("us").to_list() == [1_377_900_000_750_000, 1_377_900_001_000_000, -500_000, None, None]  # fmt: skip
+    assert frame.filter(pl.col("rule") == "unreadable_value")["row"].to_list() == [4, 5]

@@ -132,9 +132,9 @@ def _parse(name: str, raw: pl.Series, layout: Layout, where: str) -> tuple[pl.Se
     if name == "date" and textual:
         value = raw.str.to_date(layout.time_format or "%Y-%m-%d", strict=False)
     elif name == "date":
-        # Of a moment in some zone, the date that a clock there shows.
         _expect(name, dtype, dtype == pl.Date or isinstance(dtype, pl.Datetime), where)
-        value = raw.cast(pl.Date)
+        # Of a moment in some zone, the date that a clock there shows; a cast would give the date in UTC.
+        value = raw if dtype == pl.Date else raw.dt.date()
     elif name == "side" and textual:
         value = raw.str.to_lowercase().replace_strict(_SIDES, default=None, return_dtype=pl.Int16)
     elif name == "deleted" and textual:
@@ -200,15 +200,15 @@ def _wall_clock(text: pl.Series) -> pl.Series:
 
 
 def _from_epoch(raw: pl.Series, form: str, where: str) -> pl.Series:
-    number = raw.cast(pl.Int64, strict=False)
-    if form == "epoch_ns":
-        number = number // 1_000
-    elif form in _EPOCHS:
-        number = number * _EPOCHS[form]
-    else:
+    if form not in _EPOCHS and form != "epoch_ns":
         raise InvalidDataError(
             f"{form} is no form of time", where=where, remedy=f"Use one of {', '.join([*_EPOCHS, 'epoch_ns'])}"
         )
+    if raw.dtype.is_float():  # seconds with a fraction: cut off, an event would lie, and be known, too early
+        micros = raw * _EPOCHS[form] if form in _EPOCHS else raw / 1_000
+        return micros.round().cast(pl.Int64, strict=False).cast(UTC_US)
+    number = raw.cast(pl.Int64, strict=False)
+    number = number * _EPOCHS[form] if form in _EPOCHS else number // 1_000
     return number.cast(UTC_US)
 
 
