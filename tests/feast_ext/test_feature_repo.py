@@ -20,6 +20,7 @@ from feast import FeatureStore
 from feast.data_source import PushMode
 from feast.errors import FeatureViewPinConflict
 from feast.protos.feast.serving.ServingService_pb2 import FieldStatus
+from tapeline.core.errors import ParameterError
 from tapeline.core.settings import Settings, get_settings
 from tapeline.core.timestamps import to_us
 from tapeline.feast_ext.views import feature_view
@@ -192,6 +193,25 @@ def test_retrieval_online_and_historical_agree_with_on_demand_features(store: Fe
     assert missing.to_dict()["distance_to_sma_20"] == [None]
     statuses = dict(zip(missing.proto.metadata.feature_names.val, missing.proto.results, strict=True))
     assert list(statuses["sma_20"].statuses) == [FieldStatus.NOT_FOUND]
+
+
+@pytest.mark.timeout(280)
+def test_a_first_incremental_materialization_over_history_is_refused(
+    world: World, store: FeatureStore, client: redis.Redis
+) -> None:
+    """Feast begins it a TTL before today; what it would leave out must not count as done."""
+    spec = dataclasses.replace(DAILY, name="never_materialized")
+    with psycopg.connect(str(world.settings.postgres_url)) as connection:
+        register_view(connection, spec)
+    view = feature_view(spec, store.get_entity("symbol"))
+    store.apply([view])
+    try:
+        with pytest.raises(ParameterError, match=r"would run backwards.*feast materialize START END"):
+            store.materialize_incremental(datetime(2013, 3, 2, tzinfo=UTC), feature_views=[spec.name])
+        assert store.get_feature_view(spec.name).materialization_intervals == []
+        assert client.keys() == []
+    finally:
+        store.apply([], objects_to_delete=[view], partial=False)
 
 
 @pytest.mark.timeout(280)

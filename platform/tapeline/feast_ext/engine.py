@@ -22,6 +22,7 @@ from feast.infra.compute_engines.local.job import LocalMaterializationJob
 from feast.infra.registry.base_registry import BaseRegistry
 from feast.repo_config import FeastConfigBaseModel
 
+from tapeline.core.errors import ParameterError
 from tapeline.feast_ext.arrow_rows import SourceColumns
 from tapeline.feast_ext.online_store import PackedRedisOnlineStore
 from tapeline.feast_ext.source import TimescaleSource
@@ -69,6 +70,14 @@ class PackedComputeEngine(LocalComputeEngine):
 
     def _materialize(self, task: MaterializationTask) -> None:
         view, store = task.feature_view, self.online_store
+        if task.start_time > task.end_time:
+            # The first incremental run begins a TTL before the machine's clock. Over history that lies after its end,
+            # and a run that did nothing would still count as done up to that end.
+            raise ParameterError(
+                f"it would run backwards, from {task.start_time.isoformat()} to {task.end_time.isoformat()}",
+                where=f"materialization of {view.name}",
+                remedy="Say where the first run begins: feast materialize START END; incremental ones then continue it",
+            )
         assert view.batch_source is not None
         assert isinstance(store, PackedRedisOnlineStore)
         columns = SourceColumns.of(view)
