@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tapeline.compute.sessions import SessionTimes
 from tapeline.core.errors import EmptyDataError, ParameterError, UnknownNameError
-from tapeline.core.timestamps import HOUR_US, MINUTE_US
+from tapeline.core.timestamps import HOUR_US, MINUTE_US, to_us
 from tapeline.datasets.labels import MISSING_US, LabelSpec, compute_labels
-from tapeline.datasets.prices import Prices, Splits
+from tapeline.datasets.prices import Prices, Splits, read_prices
+from tapeline.storage.raw import append_rows
 
 from tests.datasets.market import sessions_from
 
@@ -149,6 +153,62 @@ def test_without_a_trade_until_the_end_there_is_no_label():
         "direction:1h", [int(sessions.open_us[0]) + 30 * MINUTE_US], one([5, 6, 7], sessions, events=events), sessions
     )
     assert np.isnan(got.value[0])
+
+
+def test_an_end_that_the_prices_do_not_reach_gives_no_label():
+    """The last price so far is not the price at the end: more of that session may still come."""
+    sessions = sessions_from("2012-01-03", 3)
+    minutes = np.concatenate([np.arange(o + MINUTE_US, c, MINUTE_US) for o, c in zip(sessions.open_us, sessions.close_us, strict=True)])  # fmt: skip
+    seen_to = int(sessions.open_us[1]) + 90 * MINUTE_US
+    events = minutes[minutes <= seen_to]
+    market = one(np.arange(len(events)) + 100.0, sessions, events=events)
+    moments = seen_to - HOUR_US - np.array([1, 0, -1]) * MINUTE_US
+    hours = label("forward_return:1h", moments, market, sessions)
+    assert hours.end_us.tolist() == [seen_to - MINUTE_US, seen_to, MISSING_US]
+    days = label("direction:1d", sessions.close_us[:1], market, sessions)
+    assert days.end_us.tolist() == [MISSING_US]
+    whole = one(np.arange(len(minutes)) + 100.0, sessions, events=minutes)
+    days = label("direction:1d", sessions.close_us[:2], whole, sessions)
+    assert days.end_us.tolist() == [sessions.close_us[1], MISSING_US]
+
+
+def test_a_corrected_split_counts_as_known_at_the_end():
+    sessions = sessions_from("2005-02-22", 10)
+    traded = np.where(np.arange(10) >= 4, 30.0, 90.0)
+    opens, closes = sessions.open_us, sessions.close_us
+    # Announced as two for one; said to be three for one at the close of session 6.
+    both = Splits(opens[[4, 4]], np.array([opens[0], closes[6]]), np.array([2.0, 3.0]), np.array([closes[6], 2**62]))
+    got = label("forward_return:2d", closes, one(traded, sessions, both), sessions)
+    assert got.forward_return[2] == pytest.approx(30 * 2 / 90 - 1)
+    got = label("forward_return:5d", closes, one(traded, sessions, both), sessions)
+    assert got.forward_return[:3].tolist() == pytest.approx([30 * 2 / 90 - 1, 0, 0])
+
+
+@pytest.mark.parametrize("kind", ["bars", "trades"])
+def test_all_versions_of_a_split_are_read(connection, kind):
+    when = datetime(2012, 1, 3, tzinfo=UTC)
+    versions = [(0, 2.0, False), (5, 3.0, False), (9, 3.0, True)]
+    for day, ratio, deleted in versions:
+        with connection.transaction():
+            connection.execute(
+                "INSERT INTO tapeline.corporate_actions (symbol, kind, event_timestamp, available_timestamp, ratio,"
+                " source, deleted) VALUES ('A', 'split', %s, %s, %s, 's', %s)",
+                (when, when + timedelta(days=day), ratio, deleted),
+            )
+    rows = pl.DataFrame({"symbol": ["A"], "event_timestamp": [when], "sequence": [0], "price": [1.0], "size": [1.0]})
+    if kind == "bars":
+        names = ("open", "high", "low", "close")
+        rows = rows.select("symbol", "event_timestamp", *(pl.lit(1.0).alias(name) for name in names))
+        rows = rows.with_columns(start_timestamp=pl.lit(when - timedelta(hours=1)))
+    append_rows(connection, kind, rows, "s")
+    now_us = to_us(datetime.now(UTC)) + DAY
+    found = read_prices(connection, kind, "s", ["A"], vintage_us=now_us, first_us=0, last_us=now_us)["A"].splits
+    start = to_us(when)
+    # A bar that ends as the split takes effect is still of the old share; a trade at that moment is of the new one.
+    assert found.event_us.tolist() == [start + (kind == "bars")] * 2
+    assert found.available_us.tolist() == [start, start + 5 * DAY]
+    assert found.superseded_us.tolist() == [start + 5 * DAY, start + 9 * DAY]
+    assert found.ratio.tolist() == [2.0, 3.0]
 
 
 def test_barriers_end_the_label_when_they_are_touched():

@@ -3,8 +3,9 @@
 Horizons count trading sessions (``5d``, ``1w`` of five sessions, ``1mo`` of twenty-one) or hours during which the venue is
 open (``1h``). With the n-th session close strictly after the entity row's moment as the end, a label compares the last
 price of the session that closed last before the moment with the last price of the session that closes at the end. With
-hours, it compares the last prices at or before the two moments. Prices are as traded; splits in between are undone if they
-were known by the label's end. Dividends are not counted.
+hours, it compares the last prices at or before the two moments. A label whose end lies past the symbol's last price is
+none: the price there may not have been recorded yet. Prices are as traded; splits in between are undone as they were
+known at the label's end. Dividends are not counted.
 
 Triple barrier: López de Prado, *Advances in Financial Machine Learning* (2018), section 3.3.
 """
@@ -29,6 +30,7 @@ Kind = Literal["direction", "forward_return", "volatility", "triple_barrier"]
 KINDS: tuple[Kind, ...] = ("direction", "forward_return", "volatility", "triple_barrier")
 MISSING_US = np.iinfo(np.int64).min
 """Stands for "no moment" in int64 columns."""
+_NEVER_US = np.iinfo(np.int64).max
 
 _SESSIONS = {"d": 1, "w": 5, "mo": 21}
 _BARRIER_LOOKBACK = 20
@@ -216,6 +218,7 @@ def _by_hours(spec: LabelSpec, event_us: NDArray[np.int64], prices: Prices, sess
         return nothing, nothing, np.full(len(event_us), MISSING_US, dtype=np.int64)
     base_event, end_event = prices.event_us[first], prices.event_us[last]
     known &= (base_event >= sessions.open_us[opened]) & (end_event >= sessions.open_us[session])
+    known &= end_us <= prices.event_us[-1]
     factor = _split_factor(prices, base_event[:, None], end_event[:, None], end_us)[:, 0]
     change = np.where(known, prices.price[last] * factor / prices.price[first] - 1.0, np.nan)
     return _outcome(spec, change), change, start_us
@@ -228,13 +231,13 @@ def _outcome(spec: LabelSpec, change: NDArray[np.float64]) -> NDArray[np.float64
 
 
 def _per_session(prices: Prices, sessions: SessionTimes) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """The last price of each session and its event; NaN for a session without one."""
+    """The last price of each session and its event; NaN for a session without one, or one that was not seen to its end."""
     last = np.searchsorted(prices.event_us, sessions.close_us, side="right") - 1
     if len(prices.event_us) == 0:
         return np.full(len(last), np.nan), np.full(len(last), MISSING_US, dtype=np.int64)
     event = prices.event_us[np.maximum(last, 0)]
     before = np.concatenate([[MISSING_US], sessions.close_us[:-1]])
-    inside = (last >= 0) & (event > before)
+    inside = (last >= 0) & (event > before) & (sessions.close_us <= prices.event_us[-1])
     return np.where(inside, prices.price[np.maximum(last, 0)], np.nan), np.where(inside, event, MISSING_US)
 
 
@@ -244,8 +247,12 @@ def _split_factor(
     """What brings prices at `events` to the share of `base_event`: the product of the splits between them."""
     factor = np.ones(events.shape)
     splits = prices.splits
-    for event, available, ratio in zip(splits.event_us, splits.available_us, splits.ratio, strict=True):
-        between = (base_event < event) & (event <= events) & (available <= known_by)[:, None]
+    superseded = np.full(len(splits.ratio), _NEVER_US) if splits.superseded_us is None else splits.superseded_us
+    for event, available, replaced, ratio in zip(
+        splits.event_us, splits.available_us, superseded, splits.ratio, strict=True
+    ):
+        known = (available <= known_by) & (known_by < replaced)
+        between = (base_event < event) & (event <= events) & known[:, None]
         factor = np.where(between, factor * ratio, factor)
     return factor
 

@@ -18,11 +18,23 @@ from tapeline.storage.copy_reader import describe, read_copy
 
 @dataclass(frozen=True)
 class Splits:
-    """Splits of one symbol; arrays of shape (splits,), ordered by event."""
+    """Versions of one symbol's splits; arrays of shape (versions,), ordered by event.
+
+    Attributes
+    ----------
+    event_us
+        The first event whose price is on the new basis.
+    available_us, superseded_us
+        From when on a version was known, and from when on another version of the same split was; the latter is none
+        where no split was ever corrected or retracted.
+    ratio
+        New shares for one old share.
+    """
 
     event_us: NDArray[np.int64]
     available_us: NDArray[np.int64]
     ratio: NDArray[np.float64]
+    superseded_us: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)
@@ -48,15 +60,19 @@ _PRICES = """
     WHERE NOT deleted AND price > 0 AND price < 'Infinity'
     ORDER BY symbol, event_timestamp, sequence
 """
+# A split at s belongs to trades from s on, but to bars that end after s.
 _SPLITS = """
-    SELECT symbol, event_timestamp, available_timestamp, ratio FROM (
-        SELECT DISTINCT ON (symbol, event_timestamp, sequence)
-            symbol, event_timestamp, available_timestamp, ratio, deleted
+    SELECT symbol, event_timestamp + {reach} * interval '1 microsecond' AS event_timestamp, available_timestamp,
+        coalesce(superseded, timestamptz '9999-12-31 00:00:00+00') AS superseded, ratio
+    FROM (
+        SELECT symbol, event_timestamp, sequence, available_timestamp, ratio, deleted,
+            lead(available_timestamp) OVER (
+                PARTITION BY symbol, event_timestamp, sequence ORDER BY available_timestamp, created_timestamp
+            ) AS superseded
         FROM tapeline.corporate_actions
-        WHERE kind = 'split' AND symbol = ANY({symbols}) AND created_timestamp <= {vintage}
-        ORDER BY symbol, event_timestamp, sequence, created_timestamp DESC) newest
+        WHERE kind = 'split' AND symbol = ANY({symbols}) AND created_timestamp <= {vintage}) versions
     WHERE NOT deleted
-    ORDER BY symbol, event_timestamp
+    ORDER BY symbol, event_timestamp, sequence, available_timestamp
 """
 _LIFETIMES = """
     SELECT symbol, min(event_timestamp) AS first, max(event_timestamp) AS last FROM {table}
@@ -102,9 +118,10 @@ def read_prices(
         "vintage": sql.Literal(from_us(vintage_us)),
         "first": sql.Literal(from_us(first_us)),
         "last": sql.Literal(from_us(last_us)),
+        "reach": sql.Literal(1 if kind == "bars" else 0),
     }
     splits = {
-        symbol: Splits(_moments(part[0]), _moments(part[1]), part[2])
+        symbol: Splits(_moments(part[0]), _moments(part[1]), part[3], _moments(part[2]))
         for symbol, part in _by_symbol(connection, sql.SQL(_SPLITS).format(**parts))
     }
     return {
