@@ -9,9 +9,9 @@ import numpy as np
 import psycopg
 from numpy.typing import NDArray
 
+from tapeline.compute.computed import LONG_AGO_US
 from tapeline.compute.history import Floats, Integers, SplitVersions, Versions, newest_of_keys
 from tapeline.compute.reading import BEGINNING_US, END_US, Change, read_splits, read_versions
-from tapeline.compute.replay import LONG_AGO_US
 from tapeline.compute.rows import AvailableFloor, EntityState, RowRunner
 from tapeline.compute.sessions import session_times
 from tapeline.core.timestamps import from_us
