@@ -35,7 +35,7 @@ demo: .venv/run  ## the whole path on packaged data: ingest, features, export, t
 	@$(BIN)/tapeline demo
 
 test: .venv/dev  ## all tests, against real PostgreSQL, TimescaleDB and Redis
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n auto --dist loadfile
 
 check: .venv/dev  ## lint, types, import contracts
 	@$(BIN)/ruff check .
