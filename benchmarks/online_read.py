@@ -33,8 +33,8 @@ CASES = [
     # entities, features, calls a round, rounds, goal, with to_dict
     (1, 20, 20, 150, 4.0, False),
     (50, 100, 1, 60, 25.0, False),
-    (1, 20, 20, 150, 4.0, True),
-    (50, 100, 1, 60, 25.0, True),
+    (1, 20, 20, 150, 1.0, True),
+    (50, 100, 1, 60, 1.0, True),
 ]
 
 
