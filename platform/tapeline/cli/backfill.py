@@ -71,11 +71,13 @@ def backfill(
     if as_json:
         emit(reports, as_json=True)
         return
-    shown = ("version", "entities", "rows_read", "rows_computed", "rows_added", "snapshots_added", "seconds")
+    shown = {"entities": "entities", "rows_read": "read", "rows_computed": "computed", "rows_added": "added",
+             "snapshots_added": "snapshots", "seconds": "seconds"}  # fmt: skip
     emit(
-        [{"view": r["view"], **{name.replace("_", " "): r[name] for name in shown}} for r in reports],
+        [{"view": f"{r['view']}@{r['version']}"} | {title: r[name] for name, title in shown.items()} for r in reports],
         as_json=False,
-        title="Back-fill",
+        title="Back-fill: rows of each view",
+        empty="No view has rows to compute from. Ingest some first: tapeline ingest us-daily",
     )
 
 
@@ -96,9 +98,9 @@ def list_views(as_json: JsonOption = False) -> None:
             {
                 "view": spec.name,
                 "version": spec.version,
-                "features": len(spec.columns),
                 "source": spec.rows.source,
-                "lineage": spec.lineage_hash[:12],
+                "features": len(spec.columns),
+                "lineage": spec.lineage_hash,
                 "registered": _state(found.lineage_hash if found else None, spec.lineage_hash),
                 "rows": counts.get((spec.name, spec.version)),
             }
@@ -107,14 +109,18 @@ def list_views(as_json: JsonOption = False) -> None:
         {
             "view": found.view,
             "version": found.version,
-            "features": None,
             "source": found.definition["rows"]["source"],
-            "lineage": found.lineage_hash[:12],
+            "features": None,
+            "lineage": found.lineage_hash,
             "registered": "only in the database",
             "rows": counts.get((found.view, found.version)),
         }
         for found in registered.values()
     ]
+    if not as_json:
+        rows = [
+            {"view": f"{row.pop('view')}@{row.pop('version')}", **row, "lineage": row["lineage"][:8]} for row in rows
+        ]
     emit(rows, as_json=as_json, title="Feature views")
 
 

@@ -7,18 +7,20 @@ import time
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
-from numpy.typing import NDArray
-from tapeline_client import Bar, Client, Prediction
 
 from tapeline.cli.app import console, emit
 from tapeline.cli.demo_steps import ServerProcess, StepError, Steps
 from tapeline.core.errors import ConfigurationError, MissingExtraError
 from tapeline.core.settings import get_settings
 from tapeline.core.timestamps import to_us
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from tapeline_client import Bar, Client, Prediction
 
 SYMBOLS = ("AAPL", "FB", "GOOG", "IBM", "MSFT")
 VIEW, SERVICE, MODEL = "daily_technical", "daily_model", "daily_direction"
@@ -108,6 +110,8 @@ def _clear(steps: Steps, home: Path) -> None:
 
 
 def _walk(steps: Steps, home: Path, repository: Path) -> DemoRun:
+    from tapeline_client import Client
+
     run = DemoRun()
     steps.tapeline("up")
     steps.say("PostgreSQL and Valkey run, the schema is there")
@@ -171,6 +175,8 @@ def _requests(steps: Steps, run: DemoRun, client: Client) -> None:
 
 
 def _latencies(client: Client, bars: dict[str, Bar]) -> NDArray[np.float64]:
+    import numpy as np
+
     taken = np.empty(REQUESTS)
     for number in range(REQUESTS):
         symbol = SYMBOLS[number % len(SYMBOLS)]
@@ -184,6 +190,7 @@ def _latencies(client: Client, bars: dict[str, Bar]) -> NDArray[np.float64]:
 def held_back_bars() -> dict[str, Bar]:
     """The bars of the session that is not ingested, by symbol."""
     import polars as pl
+    from tapeline_client import Bar
 
     found = find_spec("bokeh_sampledata")
     if found is None or found.origin is None:
@@ -212,6 +219,7 @@ def _proof(steps: Steps, run: DemoRun, home: Path) -> None:
 
 def _same_as_batch(live: list[Prediction], home: Path) -> int:
     """Compare what was served from live bars with what the back-fill wrote later; the number of values compared."""
+    import numpy as np
     from psycopg import sql
 
     from tapeline.core.settings import Settings
@@ -237,6 +245,7 @@ def _same_as_batch(live: list[Prediction], home: Path) -> int:
 
 def summary(run: DemoRun) -> list[tuple[str, str]]:
     """The table at the end: what, value."""
+    import numpy as np
 
     def milliseconds(name: str) -> str:
         p50, p99 = np.percentile(run.latency_us[name], [50, 99])

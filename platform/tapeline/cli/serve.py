@@ -124,7 +124,7 @@ def verify(
         for each in report.mismatches
     ]
     if as_json:
-        emit(report.summary() | {"examples": _finite(mismatches)}, as_json=True)
+        emit(report.summary() | {"examples": mismatches}, as_json=True)
     else:
         emit(report.summary(), as_json=False, title="served vectors replayed from the offline store")
         if mismatches:
@@ -213,24 +213,13 @@ def _answer_json(answer: Prediction) -> dict[str, Any]:
             for use in answer.views
         ],
         "issues": {feature: status.name for feature, status in answer.issues.items()},
-        "features": None if answer.features is None else _finite(answer.features),
+        "features": answer.features,
         "model": answer.model,
         "version": answer.version,
         "bundle_sha256": answer.bundle_sha256,
         "request_id": answer.request_id,
         "request": format_us(answer.request_us),
     }
-
-
-def _finite(value: Any) -> Any:
-    """The same with NaN and infinities as ``None``: JSON has no such numbers."""
-    if isinstance(value, float):
-        return value if value - value == 0.0 else None
-    if isinstance(value, dict):
-        return {name: _finite(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_finite(item) for item in value]
-    return value
 
 
 def _as_tapeline_error(error: Exception, target: str) -> TapelineError:

@@ -6,6 +6,7 @@ import sys
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from tapeline.cli.app import JsonOption, console, emit, notices
 from tapeline.core.errors import NotRunningError
@@ -80,7 +81,7 @@ def doctor(as_json: JsonOption = False) -> None:
     if as_json:
         emit([check.as_json() for check in checks], as_json=True)
     else:
-        marks = {"ok": "[green]ok[/]", "warn": "[yellow]warn[/]", "fail": "[bold red]FAIL[/]"}
+        marks = {"ok": Text("ok", "green"), "warn": Text("warn", "yellow"), "fail": Text("FAIL", "bold red")}
         rows = [
             {"": marks[check.verdict], "check": check.name, "found": check.found, "what to do": check.remedy or ""}
             for check in checks

@@ -109,7 +109,10 @@ def list_models(
         records = registry.records(model)
         if model is not None and not records:
             registry.resolve(model)
-    emit([_row(record) for record in records], as_json=as_json, title="Models")
+    rows = [_row(record) for record in records]
+    if not as_json:
+        rows = [row | {name: row[name][:12] for name in ("bundle_sha256", "dataset_sha256")} for row in rows]
+    emit(rows, as_json=as_json, title="Models", empty="No model is registered yet. Make one with: tapeline train")
 
 
 def show(

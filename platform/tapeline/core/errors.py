@@ -85,11 +85,11 @@ class NaiveTimestampError(TapelineError):
 
     exit_code = 2
 
-    def __init__(self, value: object, *, where: str | None = None) -> None:
+    def __init__(self, value: object, *, where: str | None = None, remedy: str | None = None) -> None:
         super().__init__(
             f"timestamp {value} has no time zone",
             where=where,
-            remedy="Give it one, for example 2013-03-01T21:00:00+00:00, or name the source's zone when ingesting",
+            remedy=remedy or "Give it one, for example 2013-03-01T21:00:00+00:00",
         )
 
 

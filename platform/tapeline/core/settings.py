@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tomllib
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -16,9 +17,20 @@ from pydantic_settings import (
 )
 
 from tapeline.core.clock import Clock, clock_from
-from tapeline.core.errors import ConfigurationError
+from tapeline.core.errors import ConfigurationError, UnknownNameError
 
 _HOME = Path(".tapeline")
+_PREFIX = "TAPELINE_"
+_FILE_VARIABLE = "TAPELINE_CONFIG"
+_OTHER_VARIABLES = frozenset({
+    "CONFIG",
+    # of compose.yaml, which a shell or an .env file may hold
+    "MODEL", "POSTGRES_CPUS", "POSTGRES_MEMORY", "POSTGRES_MEMORY_LIMIT", "POSTGRES_PASSWORD", "POSTGRES_PORT",
+    "REDIS_MAXMEMORY", "REDIS_MEMORY_LIMIT", "REDIS_PASSWORD", "REDIS_PORT", "SERVE_CPUS", "SERVE_MEMORY_LIMIT",
+    # of the test suite
+    "REQUIRE_EDITIONS", "TEST_DOWNLOADS",
+})  # fmt: skip
+"""What may stand in the environment beside the settings; anything else is a misspelt setting."""
 
 
 def _nearest_home() -> Path:
@@ -46,7 +58,7 @@ class Settings(BaseSettings):
     nearest ``.tapeline``, upward from the working folder.
     """
 
-    model_config = SettingsConfigDict(env_prefix="TAPELINE_", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, extra="forbid", frozen=True)
 
     home: Path = Field(default_factory=_nearest_home, description="data folder: servers, artifacts, compiled kernels")
     project: str = Field(default="tapeline", pattern=r"^[a-z][a-z0-9_]{0,62}$", description="prefix of online keys")
@@ -80,11 +92,11 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        file = Path(os.environ.get("TAPELINE_CONFIG", "tapeline.toml"))
-        if "TAPELINE_CONFIG" in os.environ and not file.is_file():
+        file = _settings_file()
+        if _FILE_VARIABLE in os.environ and not file.is_file():
             raise ConfigurationError(
                 f"settings file {file} does not exist",
-                where="environment variable TAPELINE_CONFIG",
+                where=f"environment variable {_FILE_VARIABLE}",
                 remedy="Create it, or unset the variable",
             )
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=file)
@@ -110,13 +122,37 @@ def get_settings() -> Settings:
 
     Raises
     ------
+    UnknownNameError
+        If a setting does not exist, in the environment or in the file.
     ConfigurationError
-        If a setting is unknown or malformed; the message names each.
+        If a setting is malformed; the message names each, its place and its value.
     """
+    for variable in sorted(os.environ):
+        name = variable.upper().removeprefix(_PREFIX)
+        if variable.upper().startswith(_PREFIX) and name not in _OTHER_VARIABLES:
+            _require_field(name.lower(), f"environment variable {variable}")
     try:
         return Settings()
-    except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+    except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(
-            f"settings are wrong: {faults}", remedy="See the environment variables TAPELINE_… and tapeline.toml"
+            f"it is no TOML: {error}", where=str(_settings_file()), remedy='Write lines like project = "mine"'
         ) from None
+    except ValidationError as error:
+        faults = []
+        for fault in error.errors():
+            name = ".".join(map(str, fault["loc"]))
+            in_environment = (_PREFIX + name).upper() in map(str.upper, os.environ)
+            place = f"environment variable {_PREFIX}{name.upper()}" if in_environment else str(_settings_file())
+            if fault["type"] == "extra_forbidden":
+                _require_field(name, place)
+            faults.append(f"{name} is {fault['input']!r} ({place}): {fault['msg']}")
+        raise ConfigurationError("settings are wrong: " + "; ".join(faults), remedy="Correct or remove them") from None
+
+
+def _require_field(name: str, where: str) -> None:
+    if name not in Settings.model_fields:
+        raise UnknownNameError("setting", name, Settings.model_fields, where=where)
+
+
+def _settings_file() -> Path:
+    return Path(os.environ.get(_FILE_VARIABLE, "tapeline.toml"))

@@ -19,6 +19,7 @@ _FLOATS = frozenset({"open", "high", "low", "close", "volume", "price", "size", 
 _TEXTS = frozenset({"symbol", "action", "order_id"})
 _SIDES = {"1": 1, "+1": 1, "b": 1, "buy": 1, "bid": 1, "-1": -1, "s": -1, "sell": -1, "ask": -1, "0": 0, "": 0, "unknown": 0}  # fmt: skip
 _FLAGS = {"true": True, "t": True, "1": True, "yes": True, "false": False, "f": False, "0": False, "no": False}
+_NAME_THE_ZONE = "Give each an offset, as in 2013-03-01T21:00:00+00:00, or name the zone with --timezone"
 _OFFSET = r"(?:[Zz]|[+-]\d{2}:?\d{2})$"
 _EPOCHS = {"epoch_s": 1_000_000, "epoch_ms": 1_000, "epoch_us": 1}
 
@@ -162,7 +163,7 @@ def _parse_time(name: str, raw: pl.Series, layout: Layout, where: str) -> tuple[
         if dtype.time_zone is not None:
             return raw.dt.cast_time_unit("us").dt.convert_time_zone("UTC"), []
         if layout.timezone is None:
-            raise NaiveTimestampError(f"of type {dtype}", where=f"{where}, column {name}")
+            raise NaiveTimestampError(f"of type {dtype}", where=f"{where}, column {name}", remedy=_NAME_THE_ZONE)
         return _localised(raw, raw.dt.cast_time_unit("us"), layout)
     if form is not None and form.startswith("epoch_"):
         value = _from_epoch(raw, form, where)
@@ -247,4 +248,5 @@ def refuse_naive(frame: pl.DataFrame, where: str) -> None:
         raise NaiveTimestampError(
             text.partition(" ")[2].removesuffix(" has no time zone"),
             where=f"{where}, row {row['row']}, column {text.partition(' ')[0]}",
+            remedy=_NAME_THE_ZONE,
         )
