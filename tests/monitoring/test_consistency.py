@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -88,8 +89,19 @@ def scene(settings: Settings, tmp_path: Path) -> Iterator[Scene]:
             yield scene
 
 
+def _record_split(scene: Scene, symbol: str, position: int) -> None:
+    start = from_us(int(scene.bars[symbol].start_us[position]))
+    with scene.connect() as connection:
+        connection.execute(
+            "INSERT INTO tapeline.corporate_actions (symbol, kind, event_timestamp, available_timestamp, ratio, source)"
+            " VALUES (%s, 'split', %s, %s, 2, 'test')",
+            [symbol, start, start],
+        )
+
+
 def test_clean_run_has_no_mismatch(scene: Scene) -> None:
     """Store values, live bars with a split, live trades, unknown symbols: all replay to the same bits."""
+    _record_split(scene, "BBB", 59)
     answers = scene.client.predict(["AAA", "BBB", "NOBODY"])
     answers += scene.client.predict(
         ["AAA", "BBB"],
@@ -169,6 +181,39 @@ def test_live_rows_on_a_state_from_before_a_correction_are_lag(scene: Scene) -> 
     report = scene.verify()
     assert report.mismatch_count > 0
     assert set(report.causes) == {Cause.LAG}
+
+
+def test_a_split_that_a_request_leaves_out_is_named(scene: Scene) -> None:
+    """The server takes a live bar as it comes; a back-fill will know of the split, so the two differ by it."""
+    _record_split(scene, "BBB", 59)
+    bars = scene.live_bars("BBB")
+    without = [bars[0], replace(bars[1], split_ratio=1.0)]
+    scene.client.predict(["BBB"], live_bars={"BBB": without})
+    report = scene.verify()
+    assert report.mismatch_count > 0
+    assert set(report.causes) == {Cause.SPLIT}
+
+
+def test_a_value_from_after_the_rule_is_no_lag(scene: Scene) -> None:
+    """A stored row that the rule may not take yet was served as if it were known: nothing may excuse that."""
+    scene.client.predict(["AAA"])
+    scene.verify()
+    with scene.connect() as connection:
+        connection.execute(
+            "UPDATE tapeline.served_vectors SET request_timestamp = request_timestamp - interval '2 days'"
+        )
+    report = scene.verify()
+    assert report.mismatch_count > 0
+    assert set(report.causes) == {Cause.UNKNOWN}
+
+
+def test_a_live_value_where_there_was_no_state_is_found(scene: Scene) -> None:
+    scene.client.predict(["NOBODY"], live_bars={"NOBODY": scene.live_bars("AAA")})
+    assert scene.verify().mismatch_count == 0
+    with scene.connect() as connection:
+        connection.execute("UPDATE tapeline.served_vectors SET vector = %s", [np.full(5, 1.5, dtype="<f8").tobytes()])
+    report = scene.verify()
+    assert report.unexplained == 3 + 2
 
 
 def test_values_of_after_the_replay_clock_are_named(scene: Scene, tmp_path: Path) -> None:

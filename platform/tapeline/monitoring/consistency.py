@@ -27,6 +27,7 @@ from tapeline.monitoring.store_replay import OfflineRow, StoreReplay
 from tapeline.registry.manifest import BundleManifest, ViewReference
 
 MISMATCHES_KEPT_MAX = 1_000
+_LEAST = -(2**63)
 
 
 class Cause(StrEnum):
@@ -38,6 +39,8 @@ class Cause(StrEnum):
     """The row that was used has been corrected since."""
     VERSION = "version"
     """The value was computed by another version of the kernels than the view's table holds."""
+    SPLIT = "split"
+    """The request's live rows were adjusted for other splits than are recorded: one was left out, or nobody recorded it."""
     LAG = "lag"
     """The online store was behind the offline one: what had been recorded was not materialized yet."""
     AHEAD = "ahead"
@@ -215,26 +218,26 @@ class _ViewReplay:
             return now.values, Cause.CORRECTION if same_key else Cause.LATE_ROW
         if used.plan_hash != self._reference.plan_hash or self._table_plan() != used.plan_hash:
             return then.values, Cause.VERSION
-        if row.ahead(self._positions):
+        nothing = bool(np.isnan(served).all())
+        if nothing and row.ahead(self._positions):
             return then.values, Cause.AHEAD
-        if used.origin == "none":
+        if nothing and used.origin == "none":
             return then.values, Cause.LAG
         at = self._store.row_at(row.entity, used)
-        is_behind = (used.event_us, used.sequence, used.available_us) != (
-            then.event_us,
-            then.sequence,
-            then.available_us,
+        # What was served is a row that is stored, and one that the rule would have taken earlier. Its values were hidden if
+        # it was stale, so only its place can be compared then.
+        is_behind = (
+            then.event_us is not None and _order(used) < _order(then) and _known(used.available_us, row.request_us)
         )
-        # What was served is a row that is stored, only not the one that the rule takes. Its values were hidden if it was
-        # stale, so only its place can be compared then.
-        if is_behind and at is not None and (_equal(served, at).all() or bool(np.isnan(served).all())):
+        if is_behind and at is not None and (nothing or _equal(served, at).all()):
             return then.values, Cause.LAG
         return then.values, Cause.UNKNOWN
 
     def _check_live(self, row: ServedRow, used: ServedView, report: ConsistencyReport) -> None:
         served = row.vector[self._positions]
-        if used.origin != "live" or row.stale(self._positions):
-            # Without a state to continue, or too old: the model saw nothing, and the server said so.
+        if used.origin != "live" or self._is_stale(row, used):
+            # Without a state to continue, or too old: the model must have seen nothing.
+            self._report(report, row, np.full(len(self._positions), np.nan), Cause.UNKNOWN)
             return
         self._live = self._live or LiveReplay(self._connection, self._spec)
         expected = self._live.from_history(row, used)[self._columns]
@@ -243,9 +246,15 @@ class _ViewReplay:
         cause = Cause.UNKNOWN
         if self._spec.plan.hash != used.plan_hash:
             cause = Cause.VERSION
+        elif _equal(served, self._live.from_history(row, used, splits_of_request=True)[self._columns]).all():
+            cause = Cause.SPLIT
         elif any(_equal(served, each[self._columns]).all() for each in self._live.from_snapshots(row, used)):
             cause = Cause.LAG
         self._report(report, row, expected, cause)
+
+    def _is_stale(self, row: ServedRow, used: ServedView) -> bool:
+        ttl_us = self._reference.ttl_us
+        return ttl_us > 0 and used.event_us is not None and used.event_us < row.request_us - ttl_us
 
     def _report(self, report: ConsistencyReport, row: ServedRow, expected: NDArray[np.float64], cause: Cause) -> None:
         served = row.vector[self._positions]
@@ -275,6 +284,15 @@ class _ViewReplay:
             (self._reference.view, self._reference.version),
         ).fetchone()
         return None if found is None else str(found[0])
+
+
+def _order(row: ServedView | OfflineRow) -> tuple[int, int, int]:
+    """A row's place in the order of the point-in-time rule; what is not known is the least."""
+    return tuple(_LEAST if value is None else value for value in (row.event_us, row.sequence, row.available_us))  # type: ignore[return-value]
+
+
+def _known(available_us: int | None, moment_us: int) -> bool:
+    return available_us is None or available_us <= moment_us
 
 
 def _equal(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.bool_]:

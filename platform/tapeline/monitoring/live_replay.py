@@ -43,9 +43,14 @@ class LiveReplay:
         self._histories: dict[str, tuple[Versions, SplitVersions]] = {}
         self._states: dict[tuple[Any, ...], EntityState] = {}
 
-    def from_history(self, row: ServedRow, used: ServedView) -> NDArray[np.float64]:
-        """Features, shape (outputs,), of the raw rows recorded by then, continued by the request's rows."""
-        return self._continue(self._state(row, used), row)
+    def from_history(self, row: ServedRow, used: ServedView, *, splits_of_request: bool = False) -> NDArray[np.float64]:
+        """Features, shape (outputs,), of the raw rows recorded by then, continued by the request's rows.
+
+        These are adjusted for the splits recorded by then, as a back-fill would, or for those that the request gave.
+        """
+        _, splits = self._history(row.entity)
+        known = None if splits_of_request else _recorded(splits, row.served_us).known_at(row.request_us)
+        return self._continue(self._state(row, used), row, known)
 
     def from_snapshots(self, row: ServedRow, used: ServedView) -> list[NDArray[np.float64]]:
         """The same from each state snapshot at the position that the server continued."""
@@ -66,7 +71,7 @@ class LiveReplay:
         for (data,) in snapshots:
             saved = decode_state(bytes(data), plan_hash=self._runner.plan.hash)
             state = EntityState(self._runner.plan.restore(saved.plan_state), saved.bar_state, saved.outputs)
-            results.append(self._continue(state, row))
+            results.append(self._continue(state, row, None))
         return results
 
     def _state(self, row: ServedRow, used: ServedView) -> EntityState:
@@ -81,34 +86,28 @@ class LiveReplay:
         known = known[before]
         newest_recorded = int(versions.created_us[known].max()) if len(known) else 0
         newest_available = int(versions.available_us[known].max()) if len(known) else 0
-        key = (row.entity, used.state_event_us, used.state_sequence, len(known), newest_recorded, newest_available)
+        recorded = _recorded(splits, row.served_us)
+        splits_known = int(np.count_nonzero(recorded.available_us <= row.request_us))
+        place = (row.entity, used.state_event_us, used.state_sequence)
+        key = (*place, len(known), newest_recorded, newest_available, splits_known)
         if key not in self._states:
             if len(self._states) > 64:  # states of old positions are not asked for again
                 self._states.clear()
-            self._states[key] = self._compute(versions, splits, known, row)
+            self._states[key] = self._compute(versions, recorded.known_at(row.request_us), known)
         return self._states[key]
 
-    def _compute(self, versions: Versions, splits: SplitVersions, known: Integers, row: ServedRow) -> EntityState:
+    def _compute(self, versions: Versions, splits: tuple[Integers, Floats], known: Integers) -> EntityState:
         newest = known[
             newest_of_keys(versions.event_us, versions.sequence, versions.available_us, versions.created_us, known)
         ]
         rows = newest[versions.live[newest]]
-        recorded = splits.created_us <= row.served_us
-        known_splits = SplitVersions(
-            splits.event_us[recorded],
-            splits.sequence[recorded],
-            splits.available_us[recorded],
-            splits.created_us[recorded],
-            splits.deleted[recorded],
-            splits.ratio[recorded],
-        )
         _, state = self._runner.advance(
             self._runner.fresh(),
             versions.event_us[rows],
             versions.sequence[rows],
             versions.available_us[rows],
             np.ascontiguousarray(versions.values[rows]),
-            known_splits.known_at(row.request_us),
+            splits,
             _NO_FLOOR,
         )
         return state
@@ -123,18 +122,24 @@ class LiveReplay:
             self._histories[symbol] = versions, splits
         return self._histories[symbol]
 
-    def _continue(self, state: EntityState, row: ServedRow) -> NDArray[np.float64]:
+    def _continue(
+        self, state: EntityState, row: ServedRow, splits: tuple[Integers, Floats] | None
+    ) -> NDArray[np.float64]:
         if self._runner.width_us is None:
-            return self._continue_bars(state, row.live_rows["bars"])
-        return self._continue_trades(state, row.live_rows["trades"])
+            return self._continue_bars(state, row.live_rows["bars"], splits)
+        return self._continue_trades(state, row.live_rows["trades"], splits or _NO_SPLITS)
 
-    def _continue_trades(self, state: EntityState, trades: Mapping[str, Any]) -> NDArray[np.float64]:
+    def _continue_trades(
+        self, state: EntityState, trades: Mapping[str, Any], splits: tuple[Integers, Floats]
+    ) -> NDArray[np.float64]:
         values = np.column_stack([_floats(trades["price"]), _floats(trades["size"])])
         event_us, sequence, available_us = (_integers(trades[n]) for n in ("event_us", "sequence", "available_us"))
-        _, after = self._runner.advance(state, event_us, sequence, available_us, values, _NO_SPLITS, _NO_FLOOR)
-        return np.asarray(self._runner.finish_open_bar(after, _NO_SPLITS, _NO_FLOOR).outputs[-1])
+        _, after = self._runner.advance(state, event_us, sequence, available_us, values, splits, _NO_FLOOR)
+        return np.asarray(self._runner.finish_open_bar(after, splits, _NO_FLOOR).outputs[-1])
 
-    def _continue_bars(self, state: EntityState, bars: Mapping[str, Any]) -> NDArray[np.float64]:
+    def _continue_bars(
+        self, state: EntityState, bars: Mapping[str, Any], splits: tuple[Integers, Floats] | None
+    ) -> NDArray[np.float64]:
         event_us = _integers(bars["event_us"])
         times = session_times(self._spec.rows.calendar)
         # Of an unfinished bar too, the session is the one that is open just before the bar ends.
@@ -149,10 +154,23 @@ class LiveReplay:
             np.zeros(len(event_us), dtype=np.int64),
             _integers(bars["available_us"]),
             values,
-            (start_us[effective], ratio[effective]),
+            (start_us[effective], ratio[effective]) if splits is None else splits,
             _NO_FLOOR,
         )
         return np.asarray(finished.outputs[-1])
+
+
+def _recorded(splits: SplitVersions, moment_us: int) -> SplitVersions:
+    """The versions that had been recorded by a moment."""
+    kept = splits.created_us <= moment_us
+    return SplitVersions(
+        splits.event_us[kept],
+        splits.sequence[kept],
+        splits.available_us[kept],
+        splits.created_us[kept],
+        splits.deleted[kept],
+        splits.ratio[kept],
+    )
 
 
 def _floats(values: Sequence[float | str]) -> Floats:
