@@ -122,7 +122,10 @@ def test_reader_tells_present_null_missing_and_old(client: redis.Redis) -> None:
     )
     write_many(client, [(keys[0], daily[0]), (keys[1], daily[1]), (keys[5], hourly)])
 
-    first, second = reader.read(entities, now_us=1_000)
+    early, _ = reader.read(entities, now_us=1_000)
+    assert early.statuses.tolist()[0] == [NOT_FOUND, NOT_FOUND], "available one microsecond after now"
+    assert np.isnan(early.values[0]).all()
+    first, second = reader.read(entities, now_us=1_001)
     assert first.statuses.tolist() == [[PRESENT, PRESENT], [OLD, OLD], [NOT_FOUND, NOT_FOUND]]
     assert first.values[0, 0] == 1.0
     assert np.isnan(first.values[0, 1])
@@ -136,9 +139,12 @@ def test_reader_tells_present_null_missing_and_old(client: redis.Redis) -> None:
     assert without_clock.statuses.tolist()[1] == [NULL, PRESENT]
     at_the_edge, _ = reader.read(entities, now_us=999)
     assert at_the_edge.statuses.tolist()[1] == [NULL, PRESENT], "exactly the TTL is still inside"
-    replayed, _ = reader.read(entities, now_us=1_000, hide_future=True)
-    assert replayed.statuses.tolist()[0] == [NOT_FOUND, NOT_FOUND], "available one microsecond after now"
-    assert np.isnan(replayed.values[0]).all()
+    replayed, _ = reader.read(entities, now_us=898, hide_future=True)
+    assert replayed.statuses.tolist() == [[NOT_FOUND] * 2] * 3, "no event of after the replayed moment is shown"
+    live, _ = reader.read(entities, now_us=898)
+    assert live.statuses.tolist()[1] == [NULL, PRESENT], (
+        "a source without an available column, and a clock a little behind"
+    )
 
 
 def test_reader_makes_one_round_trip(client: redis.Redis) -> None:

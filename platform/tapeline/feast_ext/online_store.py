@@ -9,8 +9,8 @@ Name it in any ``feature_store.yaml``::
 What differs from Feast's own Redis store, on purpose:
 
 - A request for any number of views and entities is one ``MGET``.
-- TTLs hold at read time, by the injected clock: older values are none and ``OUTSIDE_MAX_AGE``. On a replayed clock,
-  rows from after that moment are ``NOT_FOUND``.
+- TTLs hold at read time, by the injected clock: older values are none and ``OUTSIDE_MAX_AGE``. A row that is not
+  available yet is ``NOT_FOUND``, and on a replayed clock so is one whose event lies after that moment.
 - A missing entity is ``NOT_FOUND`` and a null ``NULL_VALUE``, where Feast's store says ``PRESENT`` for both.
 - Columns of a response come in the order in which they were asked for.
 - Composite join keys cannot collide, and an older row never replaces a newer one, whichever arrives last. Of two rows

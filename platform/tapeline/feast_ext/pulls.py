@@ -2,7 +2,9 @@
 
 A row belongs to the range in which it became visible: at its event time, or, in a source with an available column, when
 it was available if that was later. So windows that follow one another, as in ``materialize-incremental``, bring every
-row exactly once, however late it came, and none before its time.
+row exactly once, however late it became available, and none before its time. That holds for what is recorded when its
+window is pulled: materialize after the back-fill, or let windows overlap, which the online store's compare-and-set
+makes harmless.
 """
 
 from __future__ import annotations

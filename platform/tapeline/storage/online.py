@@ -111,8 +111,9 @@ def row_statuses(
     ttl_us
         Rows whose event is more than this before ``now_us`` are ``OUTSIDE_MAX_AGE``; 0: no limit.
     hide_future
-        On a replayed clock, treat rows with an event or available time after ``now_us`` as ``NOT_FOUND``: at that
-        moment they were not known.
+        On a replayed clock, treat rows with an event time after ``now_us`` as ``NOT_FOUND``: at that moment they were
+        not known. A row that becomes available only after ``now_us``, and after its event, is so on any clock: by the
+        point-in-time rule no training row of this moment holds it.
 
     Returns
     -------
@@ -120,11 +121,14 @@ def row_statuses(
     """
     statuses = np.frombuffer(bytearray(_PRESENT * len(rows.found)), dtype=np.uint8)
     if now_us is not None:
-        event_us = rows.times[:, 0]
+        event_us, available_us = rows.times[:, 0], rows.times[:, 2]
         if ttl_us:
             statuses[event_us < now_us - ttl_us] = FieldStatus.OUTSIDE_MAX_AGE
+        early = available_us > now_us
+        if early.any():
+            statuses[early & (available_us > event_us)] = FieldStatus.NOT_FOUND
         if hide_future:
-            statuses[(event_us > now_us) | (rows.times[:, 2] > now_us)] = FieldStatus.NOT_FOUND
+            statuses[early | (event_us > now_us)] = FieldStatus.NOT_FOUND
     if rows.any_null:
         statuses[~rows.found] = FieldStatus.NOT_FOUND
     return statuses
