@@ -9,7 +9,7 @@ import pytest
 from tapeline.core.timestamps import MINUTE_US
 from tapeline.storage.keys import entity_key_sorted, view_prefix
 from tapeline.storage.packed import Layout, encode_many
-from tapeline.storage.state_codec import state_key
+from tapeline.storage.state_codec import decode_state, encode_state, state_key
 from tapeline_client import (
     Bar,
     ContinuityError,
@@ -214,6 +214,28 @@ def test_a_value_of_the_clocks_future_is_hidden(served: Served) -> None:
     put_value(served, world.DAILY, "AAA", [1.0, 2.0, 3.0], world.NOW_US - 1, world.NOW_US + 1)
     [answer] = served.client.predict(["AAA"], include_features=True)
     assert set(issues_of(answer, world.DAILY).values()) == {FeatureStatus.NOT_YET_AVAILABLE}
+    assert np.isnan(values_of(answer, world.DAILY)).all()
+
+
+def test_a_state_that_knows_more_than_the_clock_is_not_continued(served: Served) -> None:
+    """It holds a correction, say, that is published only after this moment."""
+    history = world.bar_history(21, 60)
+    world.put_bars(served.store, "tapeline", "AAA", history, STORED)
+    key = state_key("tapeline", world.DAILY.name, 1, "AAA")
+    state = decode_state(served.store.get(key), plan_hash=world.DAILY.plan.hash)
+    live = {"AAA": [bar(history, STORED)]}
+    for available_us, expected in ((world.NOW_US, set()), (world.NOW_US + 1, {FeatureStatus.NOT_YET_AVAILABLE})):
+        served.store.set(key, encode_state(dataclasses.replace(state, available_us=available_us)))
+        [answer] = served.client.predict(["AAA"], live_bars=live, include_features=True)
+        assert set(issues_of(answer, world.DAILY).values()) == expected
+        assert np.isnan(values_of(answer, world.DAILY)).all() == bool(expected)
+
+
+def test_live_rows_that_are_too_old_are_stale(served: Served) -> None:
+    history = world.bar_history(22, 60, last_us=world.NOW_US - 2 * world.DAILY.ttl_us)
+    world.put_bars(served.store, "tapeline", "AAA", history, STORED)
+    [answer] = served.client.predict(["AAA"], live_bars={"AAA": [bar(history, STORED)]}, include_features=True)
+    assert set(issues_of(answer, world.DAILY).values()) == {FeatureStatus.STALE}
     assert np.isnan(values_of(answer, world.DAILY)).all()
 
 
