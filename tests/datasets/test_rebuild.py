@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
@@ -102,3 +104,18 @@ def test_a_vintage_that_is_not_settled_here(connection, exported, tmp_path):
 def test_the_output_folder_is_checked_first(connection, exported, tmp_path):
     with pytest.raises(ParameterError, match="in use"):
         rebuild(connection, tmp_path / "d", out_dir=tmp_path / "d")
+
+
+def test_a_query_in_a_manifest_runs_only_if_it_was_exported_here(connection, tmp_path):
+    """A manifest is data from anywhere; a service may read a query, and then the manifest holds its SQL."""
+    open_market(connection)
+    view = replace(PLAN.views[0], table="(SELECT * FROM features.tiny__v1)")
+    export(connection, replace(PLAN, views=(view,)), Generated(), tmp_path / "d", labels="direction:5d")
+    assert rebuild(connection, tmp_path / "d").same
+    manifest = tmp_path / "d" / "manifest.json"
+    forged = "(SELECT t.* FROM features.tiny__v1 t, (SELECT set_config('tapeline.run', 'yes', false)) c)"
+    manifest.write_text(manifest.read_text().replace(view.table, forged))
+    with pytest.raises(IntegrityError, match="never exported"):
+        rebuild(connection, tmp_path / "d")
+    row = connection.execute("SELECT coalesce(current_setting('tapeline.run', true), '')").fetchone()
+    assert row == ("",)

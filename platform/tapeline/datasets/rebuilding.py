@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
+from psycopg.types.json import Jsonb
 
 from tapeline.core.errors import IntegrityError
 from tapeline.datasets.entities import TIME_COLUMN
@@ -26,6 +28,8 @@ from tapeline.datasets.manifest import (
     table_columns,
 )
 from tapeline.datasets.vintage import resolve_vintage
+
+_TABLE_NAME = re.compile(r'(?:\w+|"[^"]+")(?:\.(?:\w+|"[^"]+"))?')
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,8 @@ def rebuild(
     Raises
     ------
     IntegrityError
-        If the manifest or the entity rows beside it are missing or altered.
+        If the manifest or the entity rows beside it are missing or altered, or the manifest holds a query that this
+        database never exported.
     VintageError
         If the database's safe horizon lies before the data set's vintage.
     """
@@ -103,6 +108,7 @@ def rebuild(
     manifest = read_manifest(manifest_path)
     folder = manifest_path if manifest_path.is_dir() else manifest_path.parent
     rows = read_entity_rows(folder, manifest)
+    _refuse_foreign_queries(connection, manifest)
     resolve_vintage(connection, manifest.as_of_us)
     plan = manifest.retrieval_plan
     views = describe_views(connection, plan)
@@ -133,6 +139,24 @@ def rebuild(
     if out_dir is not None:
         write_folder(out_dir, table, rows, rebuilt)
     return Rebuilt(rebuilt, manifest.content_sha256, _differences(manifest, rebuilt, content))
+
+
+def _refuse_foreign_queries(connection: psycopg.Connection[Any], manifest: DatasetManifest) -> None:
+    """A manifest is a file from anywhere: what it names may be read, but SQL in it runs only if an export here wrote it."""
+    queries = [view.table for view in manifest.retrieval_plan.views if not _TABLE_NAME.fullmatch(view.table)]
+    if not queries:
+        return
+    with connection.transaction():
+        known = connection.execute(
+            "SELECT 1 FROM tapeline.datasets WHERE content_sha256 = %s AND manifest -> 'plan' = %s LIMIT 1",
+            (manifest.content_sha256, Jsonb(manifest.plan)),
+        ).fetchone()
+    if known is None:
+        raise IntegrityError(
+            f"the manifest reads a query that this database never exported: {queries[0]}",
+            where=f"service {manifest.service}",
+            remedy="Rebuild on the database it was exported from, or a restored backup of it",
+        )
 
 
 def read_entity_rows(folder: Path, manifest: DatasetManifest) -> pa.Table:
