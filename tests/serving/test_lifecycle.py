@@ -249,7 +249,12 @@ def test_log_holds_what_was_served(settings: Settings, store: redis.Redis, model
     with world.running_server(settings, tmp_path) as server, Client(server.target) as client:
         [answer] = client.predict(["AAA"], request_id=identity, include_features=True)
         client.predict(["AAA"], request_id=identity)  # a retry is logged once
-    [row] = logged(settings)
+        assert eventually(lambda: client.model_info().served_log.waiting == 0)
+        world.put_bars(store, "tapeline", "AAA", history, 59)
+        client.predict(["AAA"], request_id=identity)  # another answer under the id is an answer all the same
+        client.predict(["AAA"], request_id=identity)
+    row, other = logged(settings)
+    assert other["vector"] != row["vector"]
     import numpy as np
 
     assert str(row["request_id"]) == answer.request_id == identity

@@ -43,6 +43,7 @@ _COLUMNS = (
     "request_id, entity, model, model_version, bundle_sha256, served_timestamp, request_timestamp, vector, statuses,"
     " prediction, views, live_rows"
 )
+_ANSWER = "request_id, entity, bundle_sha256, vector, statuses, prediction, views, live_rows"
 _I32, _I64, _F8_ELEMENT = struct.Struct(">i"), struct.Struct(">q"), struct.Struct(">id")
 _NULL = _I32.pack(-1)
 _COLUMN_COUNT = struct.pack(">h", 12)
@@ -290,15 +291,19 @@ def _write(connection: psycopg.Connection[Any], requests: list[ServedRequest]) -
                 if number % _REQUESTS_AT_A_STRETCH == 0:
                     time.sleep(0)  # hand the interpreter to the event loop, which should not wait for a whole batch
             copy.write(_COPY_END)
-        # A retry of a request carries the same id: what was served first stands. The key holds the time as well, for
+        # A retry of a request carries the same id and gets the same answer, which need not be kept twice. Another answer
+        # under that id was served, too, and is to be replayed like any other. The key holds the time as well, for
         # hypertables, so it alone would keep both; an hour is long for a retry and short for a search.
         cursor.execute(
             f"INSERT INTO tapeline.served_vectors ({_COLUMNS})"
-            f" SELECT DISTINCT ON (request_id, entity) {_COLUMNS} FROM served_incoming i"
+            f" SELECT DISTINCT ON ({_ANSWER}) {_COLUMNS} FROM served_incoming i"
             " WHERE NOT EXISTS (SELECT FROM tapeline.served_vectors s"
             " WHERE s.request_id = i.request_id AND s.entity = i.entity"
-            " AND s.served_timestamp BETWEEN i.served_timestamp - interval '1 hour' AND i.served_timestamp)"
-            " ORDER BY request_id, entity, served_timestamp ON CONFLICT DO NOTHING"
+            " AND s.served_timestamp BETWEEN i.served_timestamp - interval '1 hour' AND i.served_timestamp"
+            " AND (s.bundle_sha256, s.vector, s.statuses, s.prediction, s.views) ="
+            " (i.bundle_sha256, i.vector, i.statuses, i.prediction, i.views)"
+            " AND s.live_rows IS NOT DISTINCT FROM i.live_rows)"
+            f" ORDER BY {_ANSWER}, served_timestamp ON CONFLICT DO NOTHING"
         )
 
 
