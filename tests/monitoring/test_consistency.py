@@ -119,7 +119,7 @@ def test_clean_run_has_no_mismatch(scene: Scene) -> None:
 def test_corrupted_online_value_is_found_and_named(scene: Scene) -> None:
     key = view_prefix("tapeline", world.DAILY.name, 1) + entity_key_sorted(["AAA"])
     value = bytearray(scene.store.get(key))
-    value[-1 - 8] ^= 1  # a bit of the second feature from the end
+    value[-16] ^= 1  # the last bit of the second feature from the end
     scene.store.set(key, bytes(value))
     scene.client.predict(["AAA", "BBB"])
     report = scene.verify()
@@ -136,6 +136,25 @@ def test_corrupted_state_is_found(scene: Scene) -> None:
     report = scene.verify()
     assert report.unexplained == 3
     assert {m.origin for m in report.mismatches} == {"live"}
+
+
+@pytest.mark.parametrize("case", ["recorded later", "available later"])
+def test_live_rows_are_judged_by_what_was_known(scene: Scene, case: str) -> None:
+    """A correction that nobody had recorded yet, or that nobody could have used yet, makes no served value wrong."""
+    history = scene.bars["AAA"]
+    live = {"AAA": scene.live_bars("AAA")}
+    if case == "recorded later":
+        scene.client.predict(["AAA"], live_bars=live)
+        scene.verify()
+    history.columns["close"][40] *= 1.01
+    with scene.connect() as connection:
+        later = case == "available later"
+        world.insert_bars(connection, "AAA", history, [40], available_us=world.NOW_US + (1 if later else -1))
+    if case == "available later":
+        scene.client.predict(["AAA"], live_bars=live)
+    report = scene.verify()
+    assert report.by_origin["live"] == 3
+    assert report.mismatches == []
 
 
 def test_late_correction_is_attributed(scene: Scene) -> None:
