@@ -223,13 +223,16 @@ class _ViewReplay:
             return then.values, Cause.AHEAD
         if nothing and used.origin == "none":
             return then.values, Cause.LAG
-        at = self._store.row_at(row.entity, used)
-        # What was served is a row that is stored, and one that the rule would have taken earlier. Its values were hidden if
-        # it was stale, so only its place can be compared then.
-        is_behind = (
-            then.event_us is not None and _order(used) < _order(then) and _known(used.available_us, row.request_us)
+        # What was served is a row that is stored, and one that the rule would have taken earlier: of an earlier place, or of
+        # the same place and recorded earlier. Its values were hidden if it was stale, so only its place can be compared then.
+        may_be_behind = (
+            then.event_us is not None and _order(used) <= _order(then) and _known(used.available_us, row.request_us)
         )
-        if is_behind and at is not None and (nothing or _equal(served, at).all()):
+        recorded = self._store.rows_at(row.entity, used, row.served_us) if may_be_behind else []
+        if _order(used) < _order(then):
+            if recorded and (nothing or any(_equal(served, each).all() for each in recorded)):
+                return then.values, Cause.LAG
+        elif any(_equal(served, each).all() for each in recorded[1:]):
             return then.values, Cause.LAG
         return then.values, Cause.UNKNOWN
 

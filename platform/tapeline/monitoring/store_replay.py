@@ -17,6 +17,8 @@ from tapeline.datasets.plan import ViewSelection
 from tapeline.datasets.point_in_time import as_of_join, time_columns
 from tapeline.monitoring.served import ServedRow, ServedView
 
+_VERSIONS_MAX = 1_000
+
 
 @dataclass(frozen=True)
 class OfflineRow:
@@ -75,20 +77,24 @@ class StoreReplay:
             for i, vector in enumerate(values.astype(np.float64))
         ]
 
-    def row_at(self, entity: str, used: ServedView) -> NDArray[np.float64] | None:
-        """Values, shape (features,), of the stored row that the server says it used; ``None`` if there is none."""
+    def rows_at(self, entity: str, used: ServedView, served_us: int) -> list[NDArray[np.float64]]:
+        """Values, shape (features,), of the stored rows that the server may have used, newest first.
+
+        They have the times that it says, and had been recorded when it served. There are several where a correction of
+        an earlier input did not move the row's own times.
+        """
         if used.event_us is None or used.available_us is None:
-            return None
+            return []
         found = self.connection.execute(
             sql.SQL(
                 "SELECT {} FROM "
                 + self.selection.table
-                + " WHERE symbol = %s AND event_timestamp = %s AND sequence = %s"
-                " AND available_timestamp = %s ORDER BY created_timestamp DESC LIMIT 1"
-            ).format(sql.SQL(", ").join(map(sql.Identifier, self._columns))),
-            (entity, from_us(used.event_us), used.sequence, from_us(used.available_us)),
-        ).fetchone()
-        return None if found is None else np.array([np.nan if v is None else v for v in found], dtype=np.float64)
+                + " WHERE symbol = %s AND event_timestamp = %s AND sequence = %s AND available_timestamp = %s"
+                " AND created_timestamp <= %s ORDER BY created_timestamp DESC LIMIT {}"
+            ).format(sql.SQL(", ").join(map(sql.Identifier, self._columns)), sql.Literal(_VERSIONS_MAX)),
+            (entity, from_us(used.event_us), used.sequence, from_us(used.available_us), from_us(served_us)),
+        ).fetchall()
+        return [np.array([np.nan if v is None else v for v in row], dtype=np.float64) for row in found]
 
 
 def _whole(column: pa.ChunkedArray) -> list[int | None]:
