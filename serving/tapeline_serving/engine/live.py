@@ -185,7 +185,7 @@ def _check_bar(view: PlannedView, symbol: str, bars: LiveBars, number: int, sess
     raise ContinuityError(
         f"a bar {given}; expected the session {format_us(open_us)} to {format_us(close_us)}",
         where=f"{symbol} in {view.name}@{view.version}, bar {number}",
-        remedy="Send every bar after the stored state, one a session; materialize newer states if bars are missing",
+        remedy="Send every bar after the stored state, one a session; back-fill newer states if bars are missing",
     )
 
 
