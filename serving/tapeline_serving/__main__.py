@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
 
@@ -25,12 +26,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         action="store_true",
         help="verify the bundle and compile its kernels, then exit: a step of deployment",
     )
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what matters of it is an error of ours
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         settings = get_settings()
         given = {"serve_host": options.host, "serve_port": options.port}
-        settings = settings.model_copy(update={name: value for name, value in given.items() if value is not None})
+        settings = settings.replaced(**{name: value for name, value in given.items() if value is not None})
         if options.prepare:
             from tapeline_serving.loading import load
 
@@ -41,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             serve(settings, options.model, metrics_port=options.metrics_port)
     except TapelineError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
         return error.exit_code
     return 0
 

@@ -156,7 +156,7 @@ def test_exact_repetitions_are_no_fault(connection: Connection, daily: Source, t
 
 BARS = HEADER + GOOD
 STOPS: list[tuple[str, str, dict[str, Any], type[TapelineError], str]] = [
-    ("empty file", "", {}, InvalidDataError, "no readable CSV file"),
+    ("empty file", "", {}, EmptyDataError, "the file is empty"),
     ("no rows", HEADER, {}, EmptyDataError, "there are no rows"),
     (
         "missing column",

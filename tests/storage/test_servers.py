@@ -155,6 +155,18 @@ def test_a_first_start_that_was_killed_half_way_is_done_again(make_home: MakeHom
     assert embedded.up(settings, QUICK).running
 
 
+def test_a_start_that_fails_leaves_nothing_running(make_home: MakeHome, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = make_home()
+
+    def fail(*_: object) -> None:
+        raise UnavailableError("no space left on device")
+
+    monkeypatch.setattr(embedded, "start_postgres", fail)
+    with pytest.raises(UnavailableError, match="no space left"):
+        embedded.up(home)
+    assert running_valkey(Place.of_home(home.home_path)) is None
+
+
 def test_two_homes_stand_side_by_side(make_home: MakeHome) -> None:
     one, other = make_home(), make_home()
     embedded.up(one, QUICK)

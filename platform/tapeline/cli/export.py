@@ -57,28 +57,28 @@ def export(
     """
     from tapeline import datasets
     from tapeline.datasets.labels import LabelSpec
-    from tapeline.feast_ext.resolve import retrieval_plan
     from tapeline.storage.postgres import connect
 
     chosen = _entities(entities, symbols, every, start, end)
     label = LabelSpec.parse(labels) if labels is not None else None
     as_of_us = to_us(as_of, where="--as-of") if as_of is not None else None
-    with progress(f"Exporting {service}", total=_STAGES) as advance:
+    with progress(f"Exporting {service}", total=_STAGES) as advance, connect() as connection:
+        from tapeline.feast_ext.resolve import retrieval_plan  # seconds of imports, after what can be refused at once
+
         plan = retrieval_plan(repo, service)
         advance()
-        with connect() as connection:
-            manifest = datasets.export(
-                connection,
-                plan,
-                chosen,
-                out,
-                as_of_us=as_of_us,
-                labels=label,
-                prices=prices,
-                keep_without_label=keep_without_label,
-                overwrite=overwrite,
-                notify=lambda _stage: advance(),
-            )
+        manifest = datasets.export(
+            connection,
+            plan,
+            chosen,
+            out,
+            as_of_us=as_of_us,
+            labels=label,
+            prices=prices,
+            keep_without_label=keep_without_label,
+            overwrite=overwrite,
+            notify=lambda _stage: advance(),
+        )
     emit(
         {
             "folder": str(out),

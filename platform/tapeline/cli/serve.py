@@ -11,12 +11,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tapeline.cli.app import JsonOption, emit, notices
-from tapeline.core.errors import InvalidDataError, ParameterError, TapelineError, UnavailableError
+from tapeline.core.errors import (
+    ContinuityError,
+    InvalidDataError,
+    LimitError,
+    ParameterError,
+    TapelineError,
+    UnavailableError,
+)
 from tapeline.core.settings import get_settings
 from tapeline.core.timestamps import format_us, to_us
 
 if TYPE_CHECKING:
-    from tapeline_client import Bar, Prediction
+    from tapeline_client import Bar, ClientError, Prediction
 
 MISMATCHES_PRINTED = 20
 
@@ -63,7 +70,7 @@ def predict(
     ] = None,
     target: Annotated[str | None, typer.Option(help="host:port of the server.")] = None,
     features: Annotated[bool, typer.Option("--features", help="Show what the model saw.")] = False,
-    timeout: Annotated[float, typer.Option(help="Seconds to wait for an answer.")] = 5.0,
+    timeout: Annotated[float, typer.Option(min=0.001, help="Seconds to wait for an answer.")] = 5.0,
     as_json: JsonOption = False,
 ) -> None:
     """Ask the inference server for predictions."""
@@ -86,6 +93,14 @@ def predict(
         as_json=as_json,
         title=f"{answers[0].model}@{answers[0].version} at {format_us(answers[0].request_us)}",
     )
+    unknown = [answer.symbol for answer in answers if answer.status.name == "NO_FEATURES"]
+    if unknown:
+        notices.print(
+            f"The stores hold nothing of {', '.join(unknown)}: check the spelling with tapeline instruments list, or "
+            "materialize the view.",
+            markup=False,
+            highlight=False,
+        )
     if features and not as_json:
         names = list(answers[0].features or {})
         emit(
@@ -222,9 +237,19 @@ def _answer_json(answer: Prediction) -> dict[str, Any]:
     }
 
 
-def _as_tapeline_error(error: Exception, target: str) -> TapelineError:
-    from tapeline_client import UnavailableError as ServerAway
+def _as_tapeline_error(error: ClientError, target: str) -> TapelineError:
+    """The same in the command's own classes, which have its exit codes."""
+    import tapeline_client as client
 
-    if isinstance(error, ServerAway):
+    if isinstance(error, client.UnavailableError):
         return UnavailableError(str(error), where=target, remedy="Start a server with: tapeline serve MODEL")
-    return InvalidDataError(str(error), where=f"server {target}")
+    if isinstance(error, client.DeadlineError):
+        return UnavailableError(str(error), remedy="Ask again with a longer --timeout")
+    where = f"server {target}"
+    if isinstance(error, client.LimitError):
+        return LimitError(str(error), where=where)
+    if isinstance(error, client.ContinuityError):
+        return ContinuityError(str(error), where=where)
+    if isinstance(error, client.ServerError):
+        return TapelineError(str(error), where=where, remedy="See the server's log")
+    return InvalidDataError(str(error), where=where)

@@ -6,7 +6,7 @@ import os
 import tomllib
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import (
@@ -101,6 +101,16 @@ class Settings(BaseSettings):
             )
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=file)
 
+    def replaced(self, **changes: Any) -> Settings:
+        """These settings with some changed, checked like those from outside.
+
+        Raises
+        ------
+        ConfigurationError
+            If a value is malformed.
+        """
+        return _checked(**(self.model_dump() | changes))
+
     def make_clock(self) -> Clock:
         """A new clock of the kind these settings ask for."""
         return clock_from(self.clock)
@@ -131,8 +141,13 @@ def get_settings() -> Settings:
         name = variable.upper().removeprefix(_PREFIX)
         if variable.upper().startswith(_PREFIX) and name not in _OTHER_VARIABLES:
             _require_field(name.lower(), f"environment variable {variable}")
+    return _checked()
+
+
+def _checked(**given: Any) -> Settings:
+    """The settings, those given winning over environment and file."""
     try:
-        return Settings()
+        return Settings(**given)
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(
             f"it is no TOML: {error}", where=str(_settings_file()), remedy='Write lines like project = "mine"'
@@ -141,8 +156,11 @@ def get_settings() -> Settings:
         faults = []
         for fault in error.errors():
             name = ".".join(map(str, fault["loc"]))
-            in_environment = (_PREFIX + name).upper() in map(str.upper, os.environ)
-            place = f"environment variable {_PREFIX}{name.upper()}" if in_environment else str(_settings_file())
+            place = str(_settings_file())
+            if name in given:
+                place = "given here"
+            elif (_PREFIX + name).upper() in map(str.upper, os.environ):
+                place = f"environment variable {_PREFIX}{name.upper()}"
             if fault["type"] == "extra_forbidden":
                 _require_field(name, place)
             faults.append(f"{name} is {fault['input']!r} ({place}): {fault['msg']}")

@@ -62,7 +62,9 @@ def read_entities(path: Path, columns: Sequence[str] = ("symbol",)) -> pa.Table:
         )
     frame = frame.select(*columns, TIME_COLUMN)
     if frame.is_empty():
-        raise EmptyDataError("the entity file has no rows", where=str(path))
+        raise EmptyDataError(
+            "the entity file has no rows", where=str(path), remedy="Write a row for each symbol and moment"
+        )
     for name in frame.columns:
         if frame[name].null_count():
             row = int(frame[name].is_null().arg_true()[0])
@@ -163,7 +165,9 @@ def generate_entities(
         raise LimitError(f"{count} entity rows are more than {ENTITY_ROWS_MAX}", remedy="Choose a shorter span")
     if count == 0:
         span = f"{format_us(first)} to {format_us(last)}"
-        raise EmptyDataError("no entity row lies in the chosen span", where=f"data from {span}")
+        raise EmptyDataError(
+            "no entity row lies in the chosen span", where=f"data from {span}", remedy="Choose another span"
+        )
     names = np.repeat(np.asarray(chosen, dtype=object), [len(part) for part in parts])
     table = pa.table(
         {

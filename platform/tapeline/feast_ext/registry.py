@@ -19,7 +19,7 @@ from sqlalchemy.dialects import registry as dialects
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.engine import URL
 
-from tapeline.storage.postgres import postgres_url
+from tapeline.storage.postgres import connect
 
 SCHEMA = "feast"
 
@@ -30,8 +30,12 @@ class TapelineDialect(PGDialect_psycopg):
     supports_statement_cache = True
 
     def create_connect_args(self, url: URL) -> tuple[list[str], dict[str, Any]]:  # noqa: ARG002
-        """Arguments of ``psycopg.connect``; the URL carries nothing."""
-        return [postgres_url()], {"connect_timeout": 5}
+        """None: the URL carries nothing, `connect` asks the settings."""
+        return [], {}
+
+    def connect(self, *_: Any, **__: Any) -> Any:
+        """A connection as all of Tapeline makes them; a server that is away is an ``UnavailableError`` with a remedy."""
+        return connect()
 
     def on_connect(self) -> Callable[[Any], None]:
         """What to do with each new connection: use the registry's schema."""

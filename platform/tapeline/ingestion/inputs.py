@@ -18,10 +18,12 @@ import pyarrow.csv
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from tapeline.core.errors import InvalidDataError, ParameterError
+from tapeline.core.errors import EmptyDataError, InvalidDataError, ParameterError
 
 BATCH_ROWS = 100_000
 BLOCK_BYTES = 4 << 20
+_UNREADABLE = (pa.ArrowInvalid, OSError, EOFError, zlib.error)
+_CSV_IS = "Write UTF-8 text, a header line and lines with as many columns"
 _NULLS = ["", "NA", "N/A", "null", "NULL", "None"]
 
 
@@ -125,6 +127,8 @@ class CsvInput:
         reader = self._reader(None, [])
         try:
             return list(reader.schema.names)
+        except UnicodeDecodeError as error:
+            raise self._unreadable(error) from error
         finally:
             reader.close()
 
@@ -153,11 +157,20 @@ class CsvInput:
                 parse_options=pyarrow.csv.ParseOptions(invalid_row_handler=refuse),
                 convert_options=convert,
             )
-        except (pa.ArrowInvalid, OSError, EOFError, zlib.error) as error:
+        except _UNREADABLE as error:
+            if self._is_empty():
+                raise EmptyDataError("the file is empty", where=self.name, remedy="Check the file") from error
             raise self._unreadable(error) from error
 
+    def _is_empty(self) -> bool:
+        try:
+            with self.open_bytes() as file:
+                return not file.read(1)
+        except _UNREADABLE:
+            return False
+
     def _unreadable(self, error: Exception) -> InvalidDataError:
-        return InvalidDataError(f"it is no readable CSV file: {error}", where=self.name)
+        return InvalidDataError(f"it is no readable CSV file: {error}", where=self.name, remedy=_CSV_IS)
 
     def batches(self, columns: Sequence[str]) -> Iterator[Batch]:
         malformed: list[tuple[int, str, str]] = []
@@ -168,7 +181,7 @@ class CsvInput:
                     batch = reader.read_next_batch()
                 except StopIteration:
                     break
-                except (pa.ArrowInvalid, OSError, EOFError, zlib.error) as error:
+                except _UNREADABLE as error:
                     raise self._unreadable(error) from error
                 frame = pl.from_arrow(batch)
                 assert isinstance(frame, pl.DataFrame)

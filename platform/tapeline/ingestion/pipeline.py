@@ -15,7 +15,7 @@ from tapeline.compute.sessions import session_times
 from tapeline.core.clock import Clock, LiveClock
 from tapeline.core.errors import EmptyDataError, InvalidDataError, ParameterError, UnknownNameError
 from tapeline.core.settings import Settings, get_settings
-from tapeline.core.timestamps import from_us
+from tapeline.core.timestamps import format_us, from_us
 from tapeline.ingestion.calendars import Coverage
 from tapeline.ingestion.inputs import Input, open_input
 from tapeline.ingestion.layout import Layout, resolve
@@ -120,6 +120,8 @@ def ingest(
         If times carry no zone and the layout names none.
     EmptyDataError
         If there are no rows.
+    ParameterError
+        If the span ends before it begins.
     OutOfOrderError
         If the data runs backwards in time.
     ConfigurationError
@@ -128,6 +130,10 @@ def ingest(
     begun = time.perf_counter()
     settings = settings or get_settings()
     clock = clock or LiveClock()
+    if since_us is not None and until_us is not None and since_us > until_us:
+        raise ParameterError(
+            f"since, {format_us(since_us)}, lies after until, {format_us(until_us)}", remedy="Exchange them"
+        )
     require_idle(connection)
     require_schema(connection)
     instruments: tuple[Instrument, ...] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,7 +19,8 @@ UNREGISTERED = "0.0.0"
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Version = Annotated[str, StringConstraints(pattern=r"^\d+\.\d+\.\d+$")]
-ModelName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+MODEL_NAME_FORM = re.compile(r"^[a-z][a-z0-9_]{0,62}$")
+ModelName = Annotated[str, StringConstraints(pattern=MODEL_NAME_FORM.pattern)]
 # Plain names only: a manifest must not be able to point outside its folder.
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 

@@ -24,6 +24,12 @@ def postgres_url(settings: Settings | None = None) -> str:
     return settings.postgres_url or Place.of_home(settings.home_path).postgres_url
 
 
+def _reason(error: psycopg.OperationalError) -> str:
+    """What libpq says, on one line, without its guesses at the cause."""
+    text = " ".join(str(error).split()).removeprefix("connection is bad: ")
+    return text.partition(" Is the server running")[0]
+
+
 def connect(settings: Settings | None = None, *, autocommit: bool = False) -> psycopg.Connection[TupleRow]:
     """Open a connection to the database, its session's time zone set to UTC.
 
@@ -57,7 +63,7 @@ def connect(settings: Settings | None = None, *, autocommit: bool = False) -> ps
     except psycopg.OperationalError as error:
         host = parameters.get("host") or parameters.get("hostaddr") or "the default socket"
         raise UnavailableError(
-            f"PostgreSQL does not answer: {' '.join(str(error).split())}",
+            f"PostgreSQL does not answer: {_reason(error)}",
             where=f"database {parameters.get('dbname', '')} at {host}",
             remedy=(
                 "Check the address in TAPELINE_POSTGRES_URL and that its server runs"

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapeline.compute.sessions import session_times
-from tapeline.core.errors import LineageError
+from tapeline.core.errors import LineageError, ParameterError
 from tapeline.core.timestamps import DAY_US
 from tapeline.datasets.manifest import DatasetManifest, DatasetView, library_versions
 from tapeline.export import export_model
@@ -27,12 +27,29 @@ from tapeline.registry import (
     run_session,
     write_bundle,
 )
+from tapeline.registry.manifest import MODEL_NAME_FORM
 from tapeline.training.dataset import TrainingData
 
 _SAMPLE_ROWS = 64
 _SESSIONS_BEFORE_US = 366 * DAY_US
 _SESSIONS_AFTER_US = 731 * DAY_US
 _LIBRARIES = ("tapeline", "numpy", "lightgbm", "scikit-learn", "scipy", "onnx", "onnxruntime", "pyarrow")
+
+
+def check_target(name: str, folder: Path) -> None:
+    """Refuse what would fail only when a trained model is written.
+
+    Raises
+    ------
+    ParameterError
+        If the name is none for a model, or the folder exists.
+    """
+    if not MODEL_NAME_FORM.fullmatch(name):
+        raise ParameterError(
+            f"{name!r} is no name for a model", remedy="Begin with a small letter; use small letters, digits and _"
+        )
+    if folder.exists():
+        raise ParameterError(f"{folder} exists already", remedy="Choose another folder, or remove it")
 
 
 def make_bundle(
@@ -56,8 +73,9 @@ def make_bundle(
     LineageError
         If a view of the data set is not one of Tapeline's, so that nothing could serve it.
     ParameterError
-        If the folder exists.
+        If the name is none for a model, or the folder exists.
     """
+    check_target(name, folder)
     features, views = _references(dataset, int(data.event_us.max()))
     metadata = {
         "model": name,

@@ -13,7 +13,7 @@ from tapeline.core.timestamps import format_us
 from tapeline.export.parity import ParityReport
 from tapeline.models import fit_isotonic
 from tapeline.registry import BundleManifest
-from tapeline.training.bundle import make_bundle
+from tapeline.training.bundle import check_target, make_bundle
 from tapeline.training.config import TrainingConfig
 from tapeline.training.dataset import TrainingData, load_dataset
 from tapeline.training.evaluation import Evaluation, evaluate
@@ -83,6 +83,7 @@ def train(
     LineageError, ParameterError, UnknownNameError
         If a view, a parameter or a chosen feature is not as it must be.
     """
+    check_target(name, out_dir)
     config = config or TrainingConfig()
     notify("reading", None)
     data, dataset = load_dataset(data_dir)

@@ -162,13 +162,16 @@ class InferenceServer:
     async def _load(self, *, refuse: bool) -> Deployment | None:
         """The deployment, waited for if PostgreSQL is away; ``None`` if the server is to stop meanwhile."""
         wait_s = 0.1
+        told = ""
         while not self._stopping.is_set():
             try:
                 return await asyncio.to_thread(load, self._settings, self._reference)
             except UnavailableError as error:
                 if refuse:
                     raise
-                logger.warning("the model cannot be loaded yet: %s", error)
+                if str(error) != told:  # once for each cause, not at every try
+                    told = str(error)
+                    logger.warning("the model cannot be loaded yet, waiting: %s", told)
             try:
                 await asyncio.wait_for(self._stopping.wait(), wait_s)
             except TimeoutError:

@@ -44,7 +44,7 @@ def up(settings: Settings, options: ServerOptions | None = None) -> ServerStatus
     ConfigurationError
         If both servers are set to be elsewhere, or the data folder cannot be used.
     UnavailableError
-        If a server does not start.
+        If a server does not start; neither runs then that did not before.
     SchemaError
         If the database does not fit this version of Tapeline; the servers run on.
     """
@@ -73,7 +73,12 @@ def up(settings: Settings, options: ServerOptions | None = None) -> ServerStatus
         if start_store:
             start_valkey(place, options)
         if start_database:
-            start_postgres(place, options)
+            try:
+                start_postgres(place, options)
+            except BaseException:
+                if start_store:  # an `up` that fails leaves nothing running that it started
+                    stop_valkey(place)
+                raise
         with connect(settings) as connection:
             migrate(connection, chunk_interval_us=parse_duration_us(settings.chunk_interval))
     return status(settings)
