@@ -61,3 +61,10 @@ def test_the_projects_own_variables_are_no_misspelt_settings(place: str, monkeyp
         if name.removeprefix("TAPELINE_").lower() not in Settings.model_fields and name != "TAPELINE_CONFIG":
             monkeypatch.setenv(name, "1")
     get_settings()
+
+
+def test_a_changed_setting_is_checked_as_well() -> None:
+    """A port of 99999 was taken modulo 65536 by the socket: served, but elsewhere."""
+    assert get_settings().replaced(serve_port=0).serve_port == 0
+    with pytest.raises(ConfigurationError, match=r"serve_port is 99999 \(given here\)"):
+        get_settings().replaced(serve_port=99_999)
