@@ -28,7 +28,7 @@ class Served:
     bundle_sha256: str
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def _served(servers: SessionServers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("serving")
     with psycopg.connect(servers.postgres_url("postgres"), autocommit=True) as admin:
