@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 import threading
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakKeyDictionary
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 _CONNECT_TIMEOUT_S = 5.0
 _RECEIVE_BYTES = 1 << 16
+_POLL_NS = 100_000
+_ANSWER_TIMEOUT_S = 5.0
 
 
 class Clients:
@@ -113,12 +116,16 @@ class _ReadConnection:
         self._connection.connect()  # type: ignore[no-untyped-call]
         self._socket: socket.socket = self._connection._sock  # type: ignore[attr-defined]  # noqa: SLF001
         self._replies = hiredis.Reader()
+        # What lies under a TLS socket is not the answer; on one processor polling would only keep the server from it.
+        self._may_poll = type(self._socket) is socket.socket and (os.cpu_count() or 1) > 1
+        if self._socket.gettimeout() is None:
+            self._socket.settimeout(_ANSWER_TIMEOUT_S)  # which also lets the descriptor be read without waiting
 
     def mget(self, keys: Sequence[bytes]) -> list[bytes | None]:
         try:
             self._socket.sendall(hiredis.pack_command((b"MGET", *keys)))  # type: ignore[arg-type]
             while (reply := self._replies.gets()) is False:
-                data = self._socket.recv(_RECEIVE_BYTES)
+                data = self._receive()
                 if not data:
                     raise ConnectionResetError("the server closed the connection")
                 self._replies.feed(data)
@@ -128,6 +135,22 @@ class _ReadConnection:
         if isinstance(reply, hiredis.ReplyError):
             raise ResponseError(str(reply))
         return cast("list[bytes | None]", reply)
+
+    def _receive(self) -> bytes:
+        """The next bytes of the answer.
+
+        Redis answers within some 20 µs, and on a virtual machine waking a sleeping thread takes several times that. So
+        the socket is asked again for a moment before the thread goes to sleep over it.
+        """
+        if self._may_poll:
+            descriptor = self._socket.fileno()
+            until = time.perf_counter_ns() + _POLL_NS
+            while time.perf_counter_ns() < until:
+                try:
+                    return os.read(descriptor, _RECEIVE_BYTES)
+                except BlockingIOError:
+                    pass
+        return self._socket.recv(_RECEIVE_BYTES)
 
 
 def address(config: PackedRedisOnlineStoreConfig) -> str:
