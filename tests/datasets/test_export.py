@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import datetime
 
 import numpy as np
@@ -226,3 +227,11 @@ def test_the_grid_is_aligned(connection, sessions, tmp_path):
     assert (got % (30 * MINUTE_US) == 0).all()
     inside = np.searchsorted(sessions.open_us, got, side="left") - 1
     assert ((got > sessions.open_us[inside]) & (got <= sessions.close_us[inside])).all()
+
+
+def test_a_vintage_of_what_nobody_dated_is_refused(connection, sessions, tmp_path):
+    """Without a created column every vintage would silently hold the corrections made after it."""
+    undated = replace(PLAN, views=(replace(PLAN.views[0], created_column=None),))
+    with pytest.raises(VintageError, match="no created column"):
+        export(connection, undated, Generated(), tmp_path / "d", as_of_us=to_us("2020-01-01T00:00:00+00:00"))
+    assert export(connection, undated, Generated(), tmp_path / "d").row_count == 70

@@ -127,6 +127,16 @@ def test_by_created_time_of_each_row(store: FeatureStore) -> None:
     assert rates(store, "11:45", "11:50", filter_by_created_timestamp=True) == [2, 4]
 
 
+def test_a_vintage_of_an_undated_source_is_refused(store: FeatureStore) -> None:
+    view = store.get_feature_view("rates")
+    undated = TimescaleSource(name="undated", table="public.rates", available_timestamp_column="available_timestamp")
+    store.apply(FeatureView(name="undated", entities=[store.get_entity("symbol")], schema=view.schema, source=undated))
+    rows = pd.DataFrame({"symbol": ["A"], "event_timestamp": [pd.Timestamp(NOON)]})
+    assert store.get_historical_features(rows, ["undated:rate"]).to_df().rate.notna().all()
+    with tapeline.as_of("2013-03-01T11:35:00+00:00"), pytest.raises(VintageError, match="no created column"):
+        store.get_historical_features(rows, ["undated:rate"])
+
+
 def test_a_range_gives_every_moment_of_change(store: FeatureStore) -> None:
     frame = store.get_historical_features(
         features=["rates:rate"], start_date=NOON - timedelta(hours=2), end_date=NOON

@@ -39,7 +39,7 @@ from tapeline.datasets.manifest import (
 from tapeline.datasets.plan import RetrievalPlan
 from tapeline.datasets.point_in_time import as_of_join
 from tapeline.datasets.prices import read_prices
-from tapeline.datasets.vintage import resolve_vintage
+from tapeline.datasets.vintage import require_created, resolve_vintage
 
 LABEL_COLUMNS = ("label", "label_return", "label_end_timestamp")
 _UTC = pa.timestamp("us", tz="UTC")
@@ -93,7 +93,7 @@ def export(
     Raises
     ------
     VintageError
-        If `as_of_us` is later than the safe horizon.
+        If `as_of_us` is later than the safe horizon, or given although a view has no created column.
     EmptyDataError
         If no row would remain.
     UnknownNameError
@@ -102,6 +102,8 @@ def export(
         If the folder is in use.
     """
     check_folder(out_dir, overwrite=overwrite)
+    if as_of_us is not None:
+        require_created(plan.views)
     vintage_us = resolve_vintage(connection, as_of_us)
     spec = LabelSpec.parse(labels) if isinstance(labels, str) else labels
     views = describe_views(connection, plan)

@@ -7,7 +7,7 @@ the oldest open writer: the safe horizon.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime
@@ -18,6 +18,7 @@ from psycopg.rows import tuple_row
 
 from tapeline.core.errors import SchemaError, VintageError
 from tapeline.core.timestamps import format_us, to_us
+from tapeline.datasets.plan import ViewSelection
 
 _current: ContextVar[int | None] = ContextVar("tapeline_vintage", default=None)
 
@@ -88,6 +89,23 @@ def safe_horizon(connection: psycopg.Connection[Any]) -> int:
     if row is None:
         raise AssertionError("a SELECT without FROM gives one row")
     return int(row[0])
+
+
+def require_created(selections: Iterable[ViewSelection]) -> None:
+    """Refuse views of which nobody can tell what had been recorded by a moment that somebody asked for.
+
+    Raises
+    ------
+    VintageError
+        If a view has no created column.
+    """
+    for selection in selections:
+        if selection.created_column is None:
+            raise VintageError(
+                "its source has no created column, so nothing tells what had been recorded by a vintage",
+                where=f"feature view {selection.view}@{selection.version}",
+                remedy="Name the source's created_timestamp_column, or ask for no vintage",
+            )
 
 
 def resolve_vintage(connection: psycopg.Connection[Any], vintage_us: int | None) -> int:

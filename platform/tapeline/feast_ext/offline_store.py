@@ -25,7 +25,7 @@ from pydantic import field_validator, model_validator
 from tapeline.core.errors import ConfigurationError, UnavailableError
 from tapeline.core.timestamps import to_us
 from tapeline.datasets.point_in_time import as_of_join
-from tapeline.datasets.vintage import current_vintage, resolve_vintage
+from tapeline.datasets.vintage import current_vintage, require_created, resolve_vintage
 from tapeline.feast_ext.entities import EntityInput
 from tapeline.feast_ext.introspection import is_set_by_database
 from tapeline.feast_ext.pulls import pull_all, pull_latest
@@ -174,12 +174,15 @@ class TimescaleOfflineStore(OfflineStore):
         Raises
         ------
         VintageError
-            When the result is fetched, if the vintage lies past the safe horizon.
+            If a vintage is asked for and a view's source has no created column; when the result is fetched, if the
+            vintage lies past the safe horizon.
         """
         entities = EntityInput.of(entity_df, feature_views, kwargs.get("start_date"), kwargs.get("end_date"))
         selections = select_views(feature_refs, feature_views, registry, project, full_feature_names=full_feature_names)
         settings = _settings(config)
         asked_us = current_vintage()
+        if asked_us is not None or settings.vintage not in {None, HORIZON}:
+            require_created(selections)
 
         def fetch(connection: psycopg.Connection[Any]) -> pa.Table:
             vintage_us = settings.vintage_us(connection, asked_us)
