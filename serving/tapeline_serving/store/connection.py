@@ -7,6 +7,8 @@ their loop tick. Replies come back in order, so sixty concurrent requests cost R
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import random
 import ssl
 import time
@@ -21,6 +23,9 @@ from tapeline_serving.store.address import RedisAddress
 
 _BACKOFF_S_MIN = 0.02
 _BACKOFF_S_MAX = 2.0
+_RECEIVE_BYTES = 1 << 16
+_POLL_NS = 100_000
+_MAY_POLL = (os.cpu_count() or 1) > 1  # on one processor polling would only keep Redis from answering
 _REMEDY = "Start it (`tapeline up`) or check redis_url; the server reconnects by itself"
 
 
@@ -79,15 +84,21 @@ class RedisConnection:
             self._protocol.abort("the server is stopping")
             self._protocol = None
 
-    def mget(self, keys: Sequence[bytes]) -> asyncio.Future[list[bytes | None]]:
+    def mget(self, keys: Sequence[bytes], *, poll: bool = False) -> asyncio.Future[list[bytes | None]]:
         """Values of ``keys`` in their order, ``None`` where there is none, by one MGET.
+
+        With ``poll`` the loop is held for up to 0.1 ms until the answer is there: Redis needs less than that, and
+        falling asleep and being woken takes more. Right for a request that has the loop for itself.
 
         Raises
         ------
         UnavailableError
             As `execute`.
         """
-        return self.execute(b"MGET", *keys)
+        reply = self.execute(b"MGET", *keys)
+        if poll and _MAY_POLL and not reply.done() and self._protocol is not None:
+            self._protocol.poll(reply)
+        return reply
 
     def execute(self, *command: bytes) -> asyncio.Future[Any]:
         """The reply to any one command.
@@ -140,6 +151,8 @@ class RedisConnection:
             _, protocol = await loop.create_connection(
                 lambda: _Protocol(loop, str(address)), address.host, address.port, ssl=context
             )
+        if not address.tls:
+            protocol.allow_direct_access()
         try:
             for command in address.greeting():
                 await protocol.send(command)
@@ -170,6 +183,11 @@ class _Protocol(asyncio.Protocol):
         self._outgoing: list[bytes] = []
         self._transport: Any = None
         self._reason = "it closed the connection"
+        self._descriptor: int | None = None
+
+    def allow_direct_access(self) -> None:
+        """Let requests go round the transport where it has nothing of its own to write; not for TLS."""
+        self._descriptor = self._transport.get_extra_info("socket").fileno()
 
     def send(self, command: tuple[bytes | str, ...]) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = self._loop.create_future()
@@ -178,13 +196,37 @@ class _Protocol(asyncio.Protocol):
             return future
         packed = hiredis.pack_command(command)  # type: ignore[arg-type]  # its stub knows pairs only
         if not self.waiting and not self._transport.is_closing():
-            self._transport.write(packed)  # nobody to share a write with: do not wait for the end of the tick
+            self._write_now(packed)  # nobody to share a write with: do not wait for the end of the tick
         else:
             if not self._outgoing:
                 self._loop.call_soon(self._flush)
             self._outgoing.append(packed)
         self.waiting.append((future, time.monotonic()))
         return future
+
+    def _write_now(self, packed: bytes) -> None:
+        written = 0
+        if self._descriptor is not None and self._transport.get_write_buffer_size() == 0:
+            with contextlib.suppress(OSError):  # full, or lost: the transport waits, or finds out
+                written = os.write(self._descriptor, packed)
+        if written < len(packed):
+            self._transport.write(packed[written:])
+
+    def poll(self, reply: asyncio.Future[Any]) -> None:
+        """Read until the reply is there, for a moment; what does not come in it comes by the event loop."""
+        if self._descriptor is None:
+            return
+        until = time.perf_counter_ns() + _POLL_NS
+        while not reply.done() and not self._transport.is_closing() and time.perf_counter_ns() < until:
+            try:
+                data = os.read(self._descriptor, _RECEIVE_BYTES)
+            except BlockingIOError:
+                continue
+            except OSError:  # the transport finds out for itself, as it does about an end
+                return
+            if not data:
+                return
+            self.data_received(data)
 
     def abort(self, reason: str) -> None:
         self._reason = reason
