@@ -49,3 +49,17 @@ def test_a_home_that_cannot_be_made_falls_back_to_a_private_temporary_folder(tmp
     assert found.name.startswith("tapeline-kernels-")
     assert found.stat().st_mode & 0o077 == 0
     found.rmdir()
+
+
+def test_kernels_and_settings_find_the_same_data_folder_from_below(tmp_path: Path) -> None:
+    home, below = tmp_path / ".tapeline", tmp_path / "feature_repo"
+    home.mkdir()
+    below.mkdir()
+    code = "from tapeline.kernels import cache_folder; from tapeline.core.settings import Settings; "
+    code += "print(cache_folder()); print(Settings().home_path)"
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("TAPELINE_")}
+    run = subprocess.run([sys.executable, "-c", code], cwd=below, env=kept, capture_output=True, text=True, check=True)
+    kernels, settings = map(Path, run.stdout.split())
+    assert settings == home
+    assert kernels.is_relative_to(home)
+    assert not (below / ".tapeline").exists()

@@ -18,8 +18,8 @@ from pydantic_settings import (
 
 from tapeline.core.clock import Clock, clock_from
 from tapeline.core.errors import ConfigurationError, UnknownNameError
+from tapeline.core.home import nearest_home
 
-_HOME = Path(".tapeline")
 _PREFIX = "TAPELINE_"
 _FILE_VARIABLE = "TAPELINE_CONFIG"
 _OTHER_VARIABLES = frozenset({
@@ -33,23 +33,6 @@ _OTHER_VARIABLES = frozenset({
 """What may stand in the environment beside the settings; anything else is a misspelt setting."""
 
 
-def _nearest_home() -> Path:
-    """``.tapeline`` of the working folder, else of the nearest folder above it that has one of this user's.
-
-    So a command works in any folder of a checkout, as git's do. Another user's folder is passed over: its owner could
-    lead us to servers of theirs.
-    """
-    here = Path.cwd()
-    for folder in (here, *here.parents):
-        home = folder / _HOME
-        try:
-            if home.is_dir() and home.stat().st_uid == os.getuid():
-                return home
-        except OSError:
-            continue
-    return _HOME
-
-
 class Settings(BaseSettings):
     """Everything that can be set from outside.
 
@@ -60,7 +43,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=_PREFIX, extra="forbid", frozen=True)
 
-    home: Path = Field(default_factory=_nearest_home, description="data folder: servers, artifacts, compiled kernels")
+    home: Path = Field(default_factory=nearest_home, description="data folder: servers, artifacts, compiled kernels")
     project: str = Field(default="tapeline", pattern=r"^[a-z][a-z0-9_]{0,62}$", description="prefix of online keys")
     postgres_url: str | None = Field(default=None, description="PostgreSQL URL; none: the embedded server of `home`")
     redis_url: str | None = Field(default=None, description="Redis URL; none: the embedded server of `home`")

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from tapeline.core.errors import ConfigurationError
+from tapeline.core.home import nearest_home
 
 _PRIVATE = 0o700
 _OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
@@ -31,10 +32,11 @@ def _home() -> Path:
     if configured is None:
         try:
             text = Path(os.environ.get("TAPELINE_CONFIG", "tapeline.toml")).read_text(encoding="utf-8")
-            configured = str(tomllib.loads(text).get("home", ".tapeline"))
+            configured = tomllib.loads(text).get("home")
         except (OSError, tomllib.TOMLDecodeError):  # the settings report a bad file, with its place
-            configured = ".tapeline"
-    return Path(configured).expanduser().resolve()
+            configured = None
+    home = nearest_home() if configured is None else Path(str(configured)).expanduser()
+    return home.resolve()
 
 
 def private_folder(folder: Path) -> Path:
