@@ -21,7 +21,7 @@ from tapeline.indicators import Indicator, all_indicators
 
 from benchmarks.harness import Result, absolute, compare, interleave
 
-GROUP = "issue3"
+GROUP = "walk"
 PEER = "TA-Lib"
 SYMBOLS = 50
 BARS = 20_000

@@ -25,7 +25,7 @@ from tapeline.storage.servers.binaries import valkey_program
 
 from benchmarks.harness import Result, compare, interleave
 
-GROUP = "issue3"
+GROUP = "walk"
 ENTITIES = 500
 FEATURES = 100
 PEER = "feast RedisOnlineStore"

@@ -30,7 +30,7 @@ from tapeline.storage.servers.embedded import down, up
 
 from benchmarks.harness import Result, compare, interleave
 
-GROUP = "issue3"
+GROUP = "walk"
 SYMBOLS = 50
 MINUTES = 14 * 24 * 60
 FEATURES = 20
