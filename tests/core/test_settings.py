@@ -57,7 +57,9 @@ def test_the_projects_own_variables_are_no_misspelt_settings(place: str, monkeyp
     path = ROOT / place
     files = [path] if path.is_file() else path.rglob("*.py")
     told = "".join(file.read_text() for file in files if file != Path(__file__))
-    for name in set(re.findall(r"TAPELINE_[A-Z_]+[A-Z]", told)):
+    names = set(re.findall(r"TAPELINE_[A-Z_]+[A-Z]", told))
+    assert names
+    for name in names:
         if name.removeprefix("TAPELINE_").lower() not in Settings.model_fields and name != "TAPELINE_CONFIG":
             monkeypatch.setenv(name, "1")
     get_settings()

@@ -73,17 +73,9 @@ def demo(
         )
     begin = time.perf_counter()
     home = get_settings().home_path / "demo"
-    steps = Steps(
-        {
-            "TAPELINE_HOME": str(home),
-            "TAPELINE_CLOCK": REQUEST_TIME,
-            "TAPELINE_POSTGRES_URL": "",
-            "TAPELINE_REDIS_URL": "",
-        },
-        repository.resolve().parent,
-    )
+    steps = Steps({"TAPELINE_HOME": str(home), "TAPELINE_CLOCK": REQUEST_TIME}, repository.resolve().parent)
     for name in ("TAPELINE_POSTGRES_URL", "TAPELINE_REDIS_URL"):  # the demo never writes into another database
-        steps.environment.pop(name)
+        steps.environment.pop(name, None)
     _clear(steps, home)
     try:
         run = _walk(steps, home, repository.resolve())
