@@ -17,12 +17,16 @@ from tests.indicators.market import (
     positions,
     same_bits,
 )
-from tests.indicators.oracles import expected
+from tests.indicators.references import (
+    DISCRETE,
+    ENDLESS,
+    RECURSIVE,
+    UNDEFINED_ON_CONSTANT_BARS,
+    UNDEFINED_WITHOUT_VOLUME,
+    expected,
+)
 
 each = pytest.mark.parametrize("indicator", INDICATORS, ids=lambda indicator: indicator.name)
-
-UNDEFINED_ON_CONSTANT_BARS = {"ZSCORE", "PRICE_Z", "VOLUME_Z"}
-UNDEFINED_WITHOUT_VOLUME = {"CMF", "VWAP", "VWAP_SESSION", "VOLUME_Z"}
 
 
 def test_there_are_forty_over_all_groups() -> None:
@@ -112,10 +116,10 @@ def test_prices_times_a_power_of_two_change_no_other_bit(exponent: int) -> None:
 
 @pytest.mark.parametrize("factor", [1e-9, 1e4])
 def test_prices_near_a_millionth_and_a_million_are_as_accurate(factor: float) -> None:
-    """But for MFI, which asks whether two means of three prices are equal: rounding each price may answer otherwise."""
+    """But for those that compare computed numbers: rounding each price may answer otherwise."""
     results = compute(everything(), _scaled(factor))
     for indicator in INDICATORS:
-        if indicator.name == "MFI":
+        if indicator.name in DISCRETE:
             continue
         for position, unit in zip(positions(indicator), indicator.outputs.values(), strict=True):
             reference = goog_features()[:, position] * factor ** _price_power(unit)
@@ -138,12 +142,9 @@ def test_nothing_drifts_over_a_million_rows() -> None:
     }  # fmt: skip
     long = compute(everything(), {name: np.concatenate([before[name], tail[name]]) for name in before})[-300:]
     short = compute(everything(), tail)[-300:]
-    endless = {"OBV", "AD", "ADOSC"}  # sums since the first row
-    recursive = {"EMA", "DEMA", "TEMA", "KAMA", "TRIX", "RSI", "CMO", "ADX", "DX", "PLUS_DI", "MINUS_DI", "ATR", "NATR",
-                 "MACD", "PPO", "SAR", "SQUEEZE", "TREND_STRENGTH"}  # fmt: skip
     checked = 0
     for indicator in INDICATORS:
-        if indicator.name in endless | recursive:
+        if indicator.name in ENDLESS | RECURSIVE:
             continue
         for position in positions(indicator):
             reference = short[:, position]

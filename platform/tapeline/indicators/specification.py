@@ -12,7 +12,21 @@ from tapeline.core.errors import ParameterError, UnknownNameError
 from tapeline.indicators.expression import INPUTS, Constant, Expression, column, guard
 
 Unit = Literal["price", "price squared", "shares", "money", "percent", "ratio", "logarithm", "rows", "flag"]
-Group = Literal["averages", "oscillators", "trend", "volatility", "volume", "statistics", "momentum", "composites"]
+Group = Literal[
+    "averages",
+    "oscillators",
+    "trend",
+    "volatility",
+    "volume",
+    "statistics",
+    "momentum",
+    "composites",
+    "candles",
+    "microstructure",
+]
+Oracle = Literal[
+    "TA-Lib", "formula", "pandas-ta-classic", "wickra", "talipp", "tulipy", "ta", "orderflow_metrics", "bidask"
+]
 
 SPLIT_EXPONENT: Mapping[str, int] = MappingProxyType({"price": -1, "price squared": -2, "shares": 1})
 """Power of the cumulative split factor that turns a value per share of the first day into one per share of today."""
@@ -74,7 +88,7 @@ class Indicator:
     source
         Where the formula is from.
     oracle
-        What the tests compare with: ``TA-Lib`` or ``formula``.
+        What the tests compare with: a library, or ``formula``, the definition written directly over whole windows.
     summary
         One line.
     build
@@ -87,7 +101,7 @@ class Indicator:
     parameters: tuple[Parameter, ...]
     outputs: Mapping[str, Unit]
     source: str
-    oracle: Literal["TA-Lib", "formula"]
+    oracle: Oracle
     summary: str
     build: Callable[..., Expression | tuple[Expression, ...]] = field(repr=False)
 
@@ -137,7 +151,7 @@ def indicator(
     group: Group,
     outputs: Mapping[str, Unit],
     source: str,
-    oracle: Literal["TA-Lib", "formula"] = "TA-Lib",
+    oracle: Oracle = "TA-Lib",
     bounds: Mapping[str, tuple[Constant, Constant]] | None = None,
     quiet: tuple[str, ...] = (),
 ) -> Callable[[Callable[..., Expression | tuple[Expression, ...]]], Indicator]:

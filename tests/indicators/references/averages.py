@@ -1,0 +1,5 @@
+"""References of the averages."""
+
+from __future__ import annotations
+
+RECURSIVE = {"EMA", "DEMA", "TEMA", "KAMA"}
