@@ -100,7 +100,7 @@ def _scaled(factor: float) -> Columns:
 
 
 def _price_power(unit: str) -> int:
-    return {"price": 1, "price squared": 2}.get(unit, 0)
+    return {"price": 1, "price squared": 2, "per money": -1}.get(unit, 0)
 
 
 @pytest.mark.parametrize("exponent", [-30, 10])
