@@ -189,5 +189,5 @@ def test_zero_volume_is_a_number_or_undefined_never_infinite() -> None:
 
 
 def test_units_are_known_to_the_split_rule_or_free_of_shares() -> None:
-    free = {"money", "percent", "ratio", "logarithm", "rows", "flag"}
+    free = {"money", "per money", "percent", "ratio", "logarithm", "rows", "flag"}
     assert {unit for i in INDICATORS for unit in i.outputs.values()} <= set(SPLIT_EXPONENT) | free
