@@ -11,7 +11,13 @@ from tapeline.kernels.directional import session_sums, signed_volume
 from tapeline.kernels.oscillators import efficiency
 from tapeline.kernels.recursive import cumulative_sum, exponential_mean_from_first
 from tapeline.kernels.rolling import lag, rolling_sum
-from tapeline.kernels.volume import klinger_force, relative_change, volume_indices, williams_range
+from tapeline.kernels.volume import (
+    klinger_force,
+    relative_change,
+    rolling_sum_of_any_scale,
+    volume_indices,
+    williams_range,
+)
 
 _FROM_ONE = (1, PERIOD_MAX)
 
@@ -142,7 +148,8 @@ def emv(
     """Ease of movement: mean of the middle price's change times range per volume; a row without volume has none."""
     middle = 0.5 * (high + low)
     distance = middle - apply(lag, middle, 1)
-    return simple(apply(ratio, distance * (high - low), volume / divisor, UNDEFINED), timeperiod)
+    ease = apply(ratio, distance * (high - low), volume / divisor, UNDEFINED)
+    return apply(rolling_sum_of_any_scale, ease, timeperiod) / timeperiod
 
 
 @indicator(
