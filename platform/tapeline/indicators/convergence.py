@@ -191,14 +191,11 @@ def kst(
     signalperiod: int = 9,
 ) -> tuple[Expression, ...]:
     """Know sure thing: four smoothed rates of change weighted by their length, and the signal line."""
-    one, two, three, four = (
-        simple(rate_of_change(close, rate), smooth)
-        for rate, smooth in (
-            (roc1period, sma1period),
-            (roc2period, sma2period),
-            (roc3period, sma3period),
-            (roc4period, sma4period),
-        )
-    )
-    total = one + 2.0 * two + 3.0 * three + 4.0 * four
+    pairs = ((roc1period, sma1period), (roc2period, sma2period), (roc3period, sma3period), (roc4period, sma4period))
+    sums: dict[int, Expression] = {}  # rates that are smoothed over the same rows are summed before it
+    for weight, (rate, smooth) in enumerate(pairs, start=1):
+        term = float(weight) * rate_of_change(close, rate)
+        sums[smooth] = sums[smooth] + term if smooth in sums else term
+    first, *others = (simple(total, smooth) for smooth, total in sums.items())
+    total = sum(others, start=first)
     return total, simple(total, signalperiod)
