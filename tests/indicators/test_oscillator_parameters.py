@@ -82,7 +82,7 @@ def test_a_fast_period_that_is_not_below_the_slow_one_is_refused(name: str, fast
 
 @pytest.mark.parametrize(
     ("name", "parameter", "kind"),
-    [("KDJ", "slowk_matype", 7), ("KDJ", "slowd_matype", 12), ("MACDEXT", "signalmatype", 7), ("APO", "matype", 14)],
+    [("KDJ", "slowk_matype", 11), ("KDJ", "slowd_matype", 12), ("MACDEXT", "signalmatype", 14), ("APO", "matype", 14)],
 )
 def test_an_average_that_does_not_exist_is_refused(name: str, parameter: str, kind: int) -> None:
     with pytest.raises(ParameterError, match=f"{kind} is (not supported|out of bounds) .*{name}.*Give a value from 0"):
