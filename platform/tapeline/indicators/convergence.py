@@ -123,7 +123,7 @@ def macdext(
     bounds={"signalperiod": _FROM_ONE},
 )
 def macdfix(close: Expression, signalperiod: int = 9) -> tuple[Expression, ...]:
-    """MACD of 12 and 26 rows with Appel's rounded factors."""
+    """MACD of 12 and 26 rows with Appel's rounded factors, 0.15 and 0.075 instead of 2/13 and 2/27."""
     gap = apply(fixed_exponential_mean, close, 12, 14, 0.15) - apply(fixed_exponential_mean, close, 26, 0, 0.075)
     signal = exponential(gap, signalperiod)
     return guard(gap, signal, gap - signal)
@@ -190,7 +190,10 @@ def kst(
     sma4period: int = 15,
     signalperiod: int = 9,
 ) -> tuple[Expression, ...]:
-    """Know sure thing: four smoothed rates of change weighted by their length, and the signal line."""
+    """Know sure thing: four smoothed rates of change in percent, weighted 1 to 4, and the signal line.
+
+    Pandas-ta multiplies by another 100.
+    """
     pairs = ((roc1period, sma1period), (roc2period, sma2period), (roc3period, sma3period), (roc4period, sma4period))
     sums: dict[int, Expression] = {}  # rates that are smoothed over the same rows are summed before it
     for weight, (rate, smooth) in enumerate(pairs, start=1):

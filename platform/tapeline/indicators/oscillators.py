@@ -185,7 +185,10 @@ def imi(open: Expression, close: Expression, timeperiod: int = 14) -> Expression
     bounds={"timeperiod": _FROM_ONE},
 )
 def rvi(close: Expression, timeperiod: int = 14, stddevperiod: int = 10) -> Expression:
-    """Relative volatility index: the RSI of standard deviations; 50 where nothing moved. Not the vigour index."""
+    """Relative volatility index: the RSI of standard deviations of the close; 50 where nothing moved.
+
+    Dorsey's first form; his revised one averages it over highs and lows. Not the relative vigour index.
+    """
     spread = apply(square_root, outcomes(moments, close, stddevperiod)[1] / stddevperiod)
     rise, fall = (wilder(apply(positive, move) * spread, timeperiod) for move in outcomes(gain_and_loss, close))
     return 100.0 * apply(ratio, rise, rise + fall, 0.5)
@@ -193,7 +196,10 @@ def rvi(close: Expression, timeperiod: int = 14, stddevperiod: int = 10) -> Expr
 
 @indicator("DPO", group="oscillators", outputs={"dpo": "price"}, source="TA-Lib TA_DPO: without look-ahead")
 def dpo(close: Expression, timeperiod: int = 20) -> Expression:
-    """Detrended price: the close n/2+1 rows ago less today's simple mean of n, so that nothing looks ahead."""
+    """Detrended price: the close n/2+1 rows ago less today's simple mean of n, so that nothing looks ahead.
+
+    The centred form writes this value n/2+1 rows back, where nobody could have known it.
+    """
     return apply(lag, close, timeperiod // 2 + 1) - simple(close, timeperiod)
 
 

@@ -160,7 +160,10 @@ def smi(
     slowperiod: int = 25,
     signalperiod: int = 9,
 ) -> tuple[Expression, ...]:
-    """Stochastic momentum index: distance from the middle of the range over half of it, each smoothed twice."""
+    """Stochastic momentum index: distance from the middle of the range over half of it, each smoothed twice.
+
+    Blau's index of closes in a range; pandas-ta's SMI is the ergodic indicator, another name for TSI.
+    """
     expect_rising("SMI", fastperiod=fastperiod, slowperiod=slowperiod)
     top, bottom = apply(highest, high, timeperiod), apply(lowest, low, timeperiod)
     distance, reach = (
@@ -187,7 +190,10 @@ def _cycle(x: Expression, n: int, factor: float, floor: Expression | float) -> E
 def stc(
     close: Expression, fastperiod: int = 23, slowperiod: int = 50, timeperiod: int = 10, factor: float = 0.5
 ) -> Expression:
-    """Schaff trend cycle: the smoothed stochastic, twice over, of a fast less a slow average; held in an empty range."""
+    """Schaff trend cycle: the smoothed stochastic, twice over, of a fast less a slow average; held in an empty range.
+
+    Smoothed recursively by ``factor``, as first published; talipp smooths by simple means.
+    """
     expect_rising("STC", fastperiod=fastperiod, slowperiod=slowperiod)
     slow = exponential(close, slowperiod)
     gap = exponential(close, fastperiod) - slow
@@ -202,7 +208,10 @@ def stc(
     oracle="pandas-ta-classic",
 )
 def fisher(high: Expression, low: Expression, timeperiod: int = 10) -> tuple[Expression, ...]:
-    """Fisher transform of the middle price's place in its range, and its value a row before; 0 is mid-range or no range."""
+    """Fisher transform of the middle price's place in its range, and its value a row before; 0 is mid-range or no range.
+
+    Ehlers' listing; others begin it one row later, from 0, which fades by a third a row.
+    """
     middle = 0.5 * (high + low)
     top, bottom = apply(highest, middle, timeperiod), apply(lowest, middle, timeperiod)
     transform = apply(fisher_transform, apply(ratio, middle - bottom, top - bottom, 0.5) - 0.5)

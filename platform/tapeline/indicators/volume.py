@@ -92,7 +92,10 @@ def vwap_session(
     "NVI", group="volume", outputs={"nvi": "ratio"}, source="Dysart; Fosback 1976, Stock Market Logic; TA-Lib TA_NVI"
 )
 def nvi(close: Expression, volume: Expression) -> Expression:
-    """Negative volume index: returns of rows with less volume than the row before, compounded from 1,000."""
+    """Negative volume index: returns of rows with less volume than the row before, compounded from 1,000.
+
+    Others begin at 1 or 100, or add the returns in percent.
+    """
     return outcomes(volume_indices, close, volume)[0]
 
 
@@ -100,7 +103,10 @@ def nvi(close: Expression, volume: Expression) -> Expression:
     "PVI", group="volume", outputs={"pvi": "ratio"}, source="Dysart; Fosback 1976, Stock Market Logic; TA-Lib TA_PVI"
 )
 def pvi(close: Expression, volume: Expression) -> Expression:
-    """Positive volume index: returns of rows with more volume than the row before, compounded from 1,000."""
+    """Positive volume index: returns of rows with more volume than the row before, compounded from 1,000.
+
+    Others begin at 1 or 100, or add the returns in percent.
+    """
     return outcomes(volume_indices, close, volume)[1]
 
 
@@ -145,7 +151,10 @@ def efi(close: Expression, volume: Expression, timeperiod: int = 13) -> Expressi
 def emv(
     high: Expression, low: Expression, volume: Expression, timeperiod: int = 14, divisor: float = 1e8
 ) -> Expression:
-    """Ease of movement: mean of the middle price's change times range per volume; a row without volume has none."""
+    """Ease of movement: mean of the middle price's change times range per volume; a row without volume has none.
+
+    Tulip gives the single rows' values; divisors of 10,000 to 100,000,000 are in use.
+    """
     middle = 0.5 * (high + low)
     distance = middle - apply(lag, middle, 1)
     ease = apply(ratio, distance * (high - low), volume / divisor, UNDEFINED)
@@ -169,7 +178,10 @@ def klinger(
     slowperiod: int = 55,
     signalperiod: int = 13,
 ) -> tuple[Expression, ...]:
-    """Klinger oscillator: a fast less a slow exponential mean of volume force, and its signal line."""
+    """Klinger oscillator: a fast less a slow exponential mean of volume force, and its signal line.
+
+    Tulip weights volume by |2·dm/cm − 1| instead, and pandas-ta takes signed volume without any range.
+    """
     expect_rising("KLINGER", fastperiod=fastperiod, slowperiod=slowperiod)
     force = apply(klinger_force, high, low, close, volume)
     gap = exponential(force, fastperiod) - exponential(force, slowperiod)
