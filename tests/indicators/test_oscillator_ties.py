@@ -11,7 +11,7 @@ from tapeline.indicators import Indicator
 
 from tests.indicators.market import INDICATORS, Columns, compute, everything, positions
 from tests.indicators.references import expected
-from tests.indicators.references.arithmetic import Array
+from tests.indicators.references.arithmetic import Array, windows
 
 UNLIKE = {
     "STOCHRSI": "where the RSI stands still, TA-Lib divides one rounding by another; here its range is empty",
@@ -35,6 +35,7 @@ def _bars() -> Columns:
     edges = np.sort(rng.integers(8, 13, (count, 2)), axis=1).astype(float)
     body = rng.integers(edges[:, :1], edges[:, 1:] + 1, (count, 2)).astype(float)
     bars = np.column_stack([body[:, 0], edges[:, 1], edges[:, 0], body[:, 1], rng.integers(0, 4, count)])
+    bars[600, 4] = 0.0
     for i in range(1, count):
         if rng.random() < 0.2 or 300 < i < 400 or 600 < i < 700:
             bars[i] = bars[i - 1]
@@ -54,6 +55,26 @@ def test_ties_and_empty_ranges_are_as_the_oracle_has_them(indicator: Indicator) 
         known = ~np.isnan(reference)
         assert np.array_equal(~np.isnan(ours), known)
         np.testing.assert_allclose(ours[known], reference[known], rtol=1e-9, atol=1e-9 * np.abs(reference[known]).max())
+
+
+def test_stochrsi_differs_from_talib_only_where_the_rsi_stands_still() -> None:
+    strength = talib.RSI(_bars()["close"], 14)
+    moved = windows(strength, 5, lambda w: np.ptp(w, axis=-1)) > 1e-9
+    ours = _features()[:, everything().outputs.index("stochrsi_k_14_5_3")]
+    reference = talib.STOCHRSI(_bars()["close"])[0]
+    known = ~np.isnan(reference)
+    np.testing.assert_allclose(ours[known & moved], reference[known & moved], rtol=1e-9, atol=1e-6)
+    assert (ours[known & ~moved] == 0).all()
+    assert 100 < (known & ~moved).sum() < 300
+
+
+def test_relative_volume_is_undefined_where_talib_divides_by_zero() -> None:
+    reference = talib.RVOL(_bars()["volume"], 20)
+    ours = _features()[:, everything().outputs.index("rvol_20")]
+    finite = np.isfinite(reference)
+    np.testing.assert_allclose(ours[finite], reference[finite], rtol=1e-9)
+    assert np.isinf(reference).sum() == 2
+    assert np.isnan(ours[~finite]).all()
 
 
 def _place(x: Array, i: int, n: int, otherwise: float) -> float:
