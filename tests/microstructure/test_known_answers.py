@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import numpy as np
 import pytest
@@ -23,8 +24,13 @@ def _trades(price: NDArray[np.float64], **others: NDArray[np.float64]) -> Column
     return columns | {"price": price, "size": np.ones(len(price))} | others
 
 
+@cache
+def _plan(*requests: FeatureRequest) -> FeaturePlan:
+    return FeaturePlan.of(requests)
+
+
 def _last(request: FeatureRequest, columns: Columns) -> float:
-    return float(compute(FeaturePlan.of([request]), columns)[-1, 0])
+    return float(compute(_plan(request), columns)[-1, 0])
 
 
 def _is_mean(samples: list[float], truth: float) -> None:
@@ -109,7 +115,7 @@ def test_noise_misleads_realised_variance_and_neither_two_scales_nor_the_kernel(
     for seed in range(RUNS):
         rng = np.random.default_rng(seed)
         logarithm = np.cumsum(rng.normal(0, move, steps + 1)) + rng.normal(0, move, steps + 1)
-        found.append(compute(FeaturePlan.of(requests), _trades(np.exp(logarithm)))[-1])
+        found.append(compute(_plan(*requests), _trades(np.exp(logarithm)))[-1])
     plain, two_scales, kernel = np.array(found).T
     assert np.mean(plain) == pytest.approx(3 * truth, rel=0.02)
     _is_mean(two_scales.tolist(), truth)
