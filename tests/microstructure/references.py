@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -66,8 +67,8 @@ def _completed(tape: Tape, parameters: Parameters) -> list[tuple[Trade, float]]:
     for trade in tape.trades:
         if trade.sign == 0 or math.isnan(trade.mid):
             continue
-        later = next((row for row, time in enumerate(tape.times) if time > trade.time + horizon), None)
-        if later is not None:
+        later = bisect_right(tape.times, trade.time + horizon)  # the first row after it
+        if later < len(tape.times):
             groups.setdefault(later, []).append((trade, tape.mid(later - 1)))
     return groups[max(groups)] if groups else []
 
