@@ -14,6 +14,7 @@ from tapeline.indicators import (
     statistics,
     trend,
     volatility,
+    volatility_estimators,
     volume,
 )
 from tapeline.indicators.expression import INPUTS, Expression
@@ -40,5 +41,6 @@ __all__ = [
     "statistics",
     "trend",
     "volatility",
+    "volatility_estimators",
     "volume",
 ]

@@ -26,7 +26,8 @@ class Operation:
     Parameters
     ----------
     kind
-        ``input`` (a row column), ``guard`` (the first operand, NaN where any is), an arithmetic sign, or ``call``.
+        ``input`` (a row column), ``guard`` (the first operand, NaN where any is), ``today`` (a price in today's shares),
+        an arithmetic sign, or ``call``.
     operands
         The values it is computed from.
     constants
@@ -111,6 +112,14 @@ def guard(*values: Expression) -> tuple[Expression, ...]:
         Expression(Operation("guard", (value, *(other for other in ordered if other.key != value.key))))
         for value in values
     )
+
+
+def per_share_of_today(price: Expression) -> Expression:
+    """A price per share of today, where all others are per share of the first row; nothing may look back on it.
+
+    Only for what depends on the unit of prices itself, such as an angle: outputs are brought to today by their unit.
+    """
+    return Expression(Operation("today", (price,)))
 
 
 def outcomes(step: Any, *arguments: Expression | Constant) -> tuple[Expression, ...]:

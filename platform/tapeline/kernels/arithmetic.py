@@ -28,6 +28,12 @@ def square_root(x: float) -> float:
 
 
 @primitive()
+def arc_tangent(x: float) -> float:
+    """Angle in radians whose tangent is the value."""
+    return math.atan(x)
+
+
+@primitive()
 def absolute(x: float) -> float:
     """Absolute value."""
     return abs(x)
