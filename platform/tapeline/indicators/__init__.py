@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from tapeline.indicators import (
     averages,
+    candles,
     composites,
     momentum,
     oscillators,
@@ -34,6 +35,7 @@ __all__ = [
     "Parameter",
     "all_indicators",
     "averages",
+    "candles",
     "composites",
     "indicator_named",
     "momentum",

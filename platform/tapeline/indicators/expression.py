@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from tapeline.kernels.arithmetic import at_least, exceeds, larger
 from tapeline.kernels.primitive import Primitive, count_of, primitive_of
 
 INPUTS = ("open", "high", "low", "close", "volume", "session")
@@ -57,7 +58,10 @@ class Operation:
 
 @dataclass(frozen=True, eq=False)
 class Expression:
-    """One value of a row: a result of an operation. Arithmetic signs build new expressions."""
+    """One value of a row: a result of an operation. Arithmetic signs and comparisons build new expressions.
+
+    A comparison is 1 where it holds and 0 where it does not; see :func:`every` and :func:`some`.
+    """
 
     operation: Operation
     index: int = 0
@@ -79,6 +83,18 @@ class Expression:
     def __truediv__(self, other: float) -> Expression:
         """Divide by a number; between expressions use :func:`tapeline.kernels.arithmetic.ratio`, which says what x/0 is."""
         return _arithmetic("/", self, other)
+
+    def __gt__(self, other: Expression) -> Expression:
+        return apply(exceeds, self, other)
+
+    def __lt__(self, other: Expression) -> Expression:
+        return apply(exceeds, other, self)
+
+    def __ge__(self, other: Expression) -> Expression:
+        return apply(at_least, self, other)
+
+    def __le__(self, other: Expression) -> Expression:
+        return apply(at_least, other, self)
 
     def __radd__(self, other: float) -> Expression:
         return _arithmetic("+", other, self)
@@ -120,6 +136,20 @@ def per_share_of_today(price: Expression) -> Expression:
     Only for what depends on the unit of prices itself, such as an angle: outputs are brought to today by their unit.
     """
     return Expression(Operation("today", (price,)))
+
+
+def every(first: Expression, *others: Expression) -> Expression:
+    """1 where all of some conditions (1 or 0) hold, else 0."""
+    for other in others:
+        first = first * other
+    return first
+
+
+def some(first: Expression, *others: Expression) -> Expression:
+    """1 where one of some conditions (1 or 0) holds, else 0."""
+    for other in others:
+        first = apply(larger, first, other)
+    return first
 
 
 def outcomes(step: Any, *arguments: Expression | Constant) -> tuple[Expression, ...]:

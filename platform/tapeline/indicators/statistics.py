@@ -59,7 +59,9 @@ def tsf(close: Expression, timeperiod: int = 14) -> Expression:
     return end + slope
 
 
-@indicator("BETA", group="statistics", outputs={"beta": "ratio"}, source="TA-Lib TA_BETA", bounds={"timeperiod": _FROM_ONE})
+@indicator(
+    "BETA", group="statistics", outputs={"beta": "ratio"}, source="TA-Lib TA_BETA", bounds={"timeperiod": _FROM_ONE}
+)
 def beta(high: Expression, low: Expression, timeperiod: int = 5) -> Expression:
     """Slope of the lows' returns on the highs' over n returns; 0 where the highs' are all equal."""
     moves = [apply(ratio, x - before, before, UNDEFINED) for x in (high, low) for before in [apply(lag, x, 1)]]
@@ -190,7 +192,9 @@ def heikin_ashi(
     return start, top, bottom, end
 
 
-@indicator("ADR", group="statistics", outputs={"adr": "price"}, source="TA-Lib TA_ADR", bounds={"timeperiod": _FROM_ONE})
+@indicator(
+    "ADR", group="statistics", outputs={"adr": "price"}, source="TA-Lib TA_ADR", bounds={"timeperiod": _FROM_ONE}
+)
 def adr(high: Expression, low: Expression, timeperiod: int = 14) -> Expression:
     """Average day range: mean of high less low."""
     return simple(high - low, timeperiod)

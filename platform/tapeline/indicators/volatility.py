@@ -80,8 +80,7 @@ def bbands(
     "DONCHIAN",
     group="volatility",
     outputs={"donchian_upper": "price", "donchian_middle": "price", "donchian_lower": "price"},
-    source="Donchian 1960, Financial Analysts Journal 16:6",
-    oracle="formula",
+    source="Donchian 1960, Financial Analysts Journal 16:6; TA-Lib TA_DONCHIAN",
 )
 def donchian(high: Expression, low: Expression, timeperiod: int = 20) -> tuple[Expression, ...]:
     """Donchian channel: highest high, lowest low and their middle."""

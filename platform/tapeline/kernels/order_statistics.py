@@ -56,9 +56,7 @@ def replace(state: State, at: int, size: int, old: float, x: float) -> None:
 
 
 @primitive(slots=lambda n, _rank: n, history=lambda n, _rank: n, delay=lambda n, _rank: n - 1)
-def order_statistic(
-    state: State, at: int, ring: int, capacity: int, newest: int, x: float, n: int, rank: int
-) -> float:
+def order_statistic(state: State, at: int, ring: int, capacity: int, newest: int, x: float, n: int, rank: int) -> float:
     """The ``rank``-th smallest (from 1) of the last n values. Slots: the window, sorted."""
     if newest < 0:
         return math.nan

@@ -53,4 +53,12 @@ def expected(indicator: Indicator, columns: Columns) -> list[Array]:
     names = ("open", "high", "low", "close", "volume")
     result = function({name: columns[name] for name in names}, **indicator.complete({}))
     arrays = list(result) if isinstance(result, list | tuple) else [result]
-    return [np.asarray(array, dtype=np.float64) for array in arrays]
+    return [_not_yet_known(np.asarray(array), function.lookback) for array in arrays]
+
+
+def _not_yet_known(array: Array, lookback: int) -> Array:
+    """TA-Lib's whole numbers are 0 before their first value, its others NaN: NaN for both."""
+    values = array.astype(np.float64)
+    if array.dtype.kind == "i":
+        values[:lookback] = np.nan
+    return values
