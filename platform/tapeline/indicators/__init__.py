@@ -10,6 +10,7 @@ from tapeline.indicators import (
     averages,
     candles,
     composites,
+    microstructure,
     momentum,
     oscillators,
     statistics,
@@ -18,7 +19,8 @@ from tapeline.indicators import (
     volatility_estimators,
     volume,
 )
-from tapeline.indicators.expression import INPUTS, Expression
+from tapeline.indicators.expression import Expression
+from tapeline.indicators.schema import INPUTS, TICK_INPUTS
 from tapeline.indicators.specification import (
     SPLIT_EXPONENT,
     Indicator,
@@ -30,6 +32,7 @@ from tapeline.indicators.specification import (
 __all__ = [
     "INPUTS",
     "SPLIT_EXPONENT",
+    "TICK_INPUTS",
     "Expression",
     "Indicator",
     "Parameter",
@@ -38,6 +41,7 @@ __all__ = [
     "candles",
     "composites",
     "indicator_named",
+    "microstructure",
     "momentum",
     "oscillators",
     "statistics",
