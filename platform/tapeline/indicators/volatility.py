@@ -105,12 +105,12 @@ def keltner(
 ) -> tuple[Expression, ...]:
     """Keltner channel: an exponential mean of typical prices and so many average true ranges above and below it.
 
-    The seed of the average true range ends on the row of the first middle line, where TA-Lib has it.
+    The seeds of both means end on the row of the first value, as TA-Lib has it.
     """
-    middle = exponential(typical_price(high, low, close), timeperiod)
+    late = timeperiod - 1 - atrperiod
+    middle = exponential(typical_price(high, low, close), timeperiod, skip=max(-late, 0))
     reach = apply(true_range, high, low, close)
     if atrperiod > 1:
-        late = timeperiod - 1 - atrperiod
         reach = apply(wilder_mean, apply(withheld, reach, late) if late > 0 else reach, atrperiod)
     return guard(middle + nbdev * reach, middle, middle - nbdev * reach)
 
@@ -179,7 +179,7 @@ def ulcer(close: Expression, timeperiod: int = 14) -> Expression:
     group="volatility",
     outputs={"cvi": "percent"},
     source="Chaikin; TA-Lib TA_CVI",
-    bounds={"timeperiod": _FROM_ONE, "rocperiod": _FROM_ONE},
+    bounds={"rocperiod": _FROM_ONE},
 )
 def cvi(high: Expression, low: Expression, timeperiod: int = 10, rocperiod: int = 10) -> Expression:
     """Chaikin's volatility: change over so many rows of the exponential mean range, in percent; 0 after no range."""
@@ -193,10 +193,9 @@ def cvi(high: Expression, low: Expression, timeperiod: int = 10, rocperiod: int 
     group="volatility",
     outputs={"massi": "ratio"},
     source="Dorsey 1992, Stocks & Commodities 10:6; TA-Lib TA_MASSI",
-    bounds={"fastperiod": _FROM_ONE, "slowperiod": _FROM_ONE},
 )
 def massi(high: Expression, low: Expression, fastperiod: int = 9, slowperiod: int = 25) -> Expression:
     """Mass index: sum of ratios of the exponential mean range to its own exponential mean; a ratio is 1 without range."""
     once = exponential(high - low, fastperiod)
     bulge = apply(ratio, once, exponential(once, fastperiod), 1.0)
-    return apply(rolling_sum, bulge, slowperiod) if slowperiod > 1 else bulge
+    return apply(rolling_sum, bulge, slowperiod)
