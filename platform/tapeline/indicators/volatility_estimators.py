@@ -59,10 +59,9 @@ def garman_klass(
 def rogers_satchell_variance(
     open_: Expression, high: Expression, low: Expression, close: Expression, n: int
 ) -> Expression:
-    """Rogers and Satchell's variance of one row, free of drift: mean of ln(H/O)·ln(H/C) + ln(L/O)·ln(L/C)."""
-    above = logarithm_of_ratio(high, open_) * logarithm_of_ratio(high, close)
-    below = logarithm_of_ratio(low, open_) * logarithm_of_ratio(low, close)
-    return simple(above + below, n)
+    """Rogers and Satchell's variance of one row, free of drift: mean of u·(u − c) + d·(d − c), logarithms over the open."""
+    up, down, end = (logarithm_of_ratio(price, open_) for price in (high, low, close))
+    return simple(up * (up - end) + down * (down - end), n)
 
 
 @indicator(
@@ -79,7 +78,7 @@ def rogers_satchell(
     close: Expression,
     timeperiod: int = 20,
 ) -> Expression:
-    """Volatility of one row whatever the drift: √mean(ln(H/O)·ln(H/C) + ln(L/O)·ln(L/C))."""
+    """Volatility of one row whatever the drift: √mean(u·(u − c) + d·(d − c)) of ln H/O, ln L/O and ln C/O."""
     return apply(square_root, rogers_satchell_variance(open, high, low, close, timeperiod))
 
 

@@ -17,9 +17,9 @@ def _garman_klass(c: Columns) -> list[Array]:
 
 
 def _rogers_satchell(c: Columns) -> Array:
-    """Of normalised prices u, d, c, as the paper has it: mean of u·(u − c) + d·(d − c)."""
-    up, down, end = (np.log(c[name]) - np.log(c["open"]) for name in ("high", "low", "close"))
-    return mean(up * (up - end) + down * (down - end), 20)
+    above = np.log(c["high"] / c["open"]) * np.log(c["high"] / c["close"])
+    below = np.log(c["low"] / c["open"]) * np.log(c["low"] / c["close"])
+    return mean(above + below, 20)
 
 
 def _yang_zhang(c: Columns) -> list[Array]:
