@@ -6,7 +6,7 @@ import math
 
 from tapeline.indicators.averages import simple
 from tapeline.indicators.expression import UNDEFINED, Expression, apply, outcomes, per_share_of_today
-from tapeline.indicators.prices import average_price, typical_price
+from tapeline.indicators.oscillators import typical_price
 from tapeline.indicators.specification import PERIOD_MAX, indicator
 from tapeline.kernels.arithmetic import arc_tangent, larger, positive, ratio, smaller, square_root
 from tapeline.kernels.moments import correlation, line, moments
@@ -141,6 +141,11 @@ def fractal(high: Expression, low: Expression, leftbars: int = 2, rightbars: int
     below = apply(smaller, apply(lag, apply(lowest, low, leftbars), rightbars + 1), apply(lowest, low, rightbars))
     top, bottom = apply(lag, high, rightbars) - above, below - apply(lag, low, rightbars)
     return 100.0 * apply(positive, top), 100.0 * apply(positive, bottom)
+
+
+def average_price(open_: Expression, high: Expression, low: Expression, close: Expression) -> Expression:
+    """Mean of the four prices of a bar."""
+    return (open_ + high + low + close) / 4.0
 
 
 @indicator("AVGPRICE", group="statistics", outputs={"avgprice": "price"}, source="TA-Lib TA_AVGPRICE")

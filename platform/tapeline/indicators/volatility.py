@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tapeline.indicators.averages import MATYPE_BOUNDS, average, exponential, simple
 from tapeline.indicators.expression import UNDEFINED, Expression, apply, guard, outcomes
-from tapeline.indicators.prices import typical_price
+from tapeline.indicators.oscillators import typical_price
 from tapeline.indicators.specification import PERIOD_MAX, indicator
 from tapeline.kernels.arithmetic import ratio, square_root
 from tapeline.kernels.directional import true_range
