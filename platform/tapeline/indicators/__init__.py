@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from tapeline.indicators import (
     averages,
+    candles,
     composites,
     convergence,
     microstructure,
@@ -17,6 +18,7 @@ from tapeline.indicators import (
     stochastics,
     trend,
     volatility,
+    volatility_estimators,
     volume,
 )
 from tapeline.indicators.expression import Expression
@@ -38,6 +40,7 @@ __all__ = [
     "Parameter",
     "all_indicators",
     "averages",
+    "candles",
     "composites",
     "convergence",
     "indicator_named",
@@ -48,5 +51,6 @@ __all__ = [
     "stochastics",
     "trend",
     "volatility",
+    "volatility_estimators",
     "volume",
 ]
