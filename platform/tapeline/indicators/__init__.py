@@ -9,6 +9,7 @@ from __future__ import annotations
 from tapeline.indicators import (
     averages,
     composites,
+    cycles,
     momentum,
     oscillators,
     statistics,
@@ -34,6 +35,7 @@ __all__ = [
     "all_indicators",
     "averages",
     "composites",
+    "cycles",
     "indicator_named",
     "momentum",
     "oscillators",

@@ -11,7 +11,7 @@ from typing import Literal
 from tapeline.core.errors import ParameterError, UnknownNameError
 from tapeline.indicators.expression import INPUTS, Constant, Expression, column, guard
 
-Unit = Literal["price", "price squared", "shares", "money", "percent", "ratio", "logarithm", "rows", "flag"]
+Unit = Literal["price", "price squared", "shares", "money", "percent", "ratio", "logarithm", "rows", "degrees", "flag"]
 Group = Literal[
     "averages",
     "oscillators",
