@@ -186,7 +186,7 @@ def supertrend(
     group="trend",
     outputs={"tenkan": "price", "kijun": "price", "senkou_a": "price", "senkou_b": "price"},
     source="Hosoda 1969; leading spans as known now, drawn 26 rows ahead; no lagging span, which looks ahead",
-    oracle="talipp",
+    oracle="pandas-ta-classic",
 )
 def ichimoku(
     high: Expression, low: Expression, tenkanperiod: int = 9, kijunperiod: int = 26, senkouperiod: int = 52

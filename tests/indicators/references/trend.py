@@ -6,8 +6,6 @@ import numpy as np
 import pandas as pd
 import pandas_ta_classic
 import talib
-import talipp.indicators
-from talipp.ohlcv import OHLCV
 
 from tests.indicators.references.arithmetic import Array, Columns, Formula
 
@@ -25,11 +23,14 @@ def _supertrend(c: Columns) -> list[Array]:
 
 
 def _ichimoku(c: Columns) -> list[Array]:
-    """Tenkan, kijun and the leading spans, without talipp's shift of the latter to where they are drawn."""
-    bars = [OHLCV(*bar) for bar in zip(c["open"], c["high"], c["low"], c["close"], strict=True)]
-    values = talipp.indicators.Ichimoku(26, 9, 52, 1, 1, bars)
-    names = ("conversion_line", "base_line", "cloud_leading_fast_line", "cloud_leading_slow_line")
-    return [np.array([np.nan if v is None else (getattr(v, n) or np.nan) for v in values], dtype=float) for n in names]
+    """The leading spans are moved back from the rows where they are drawn to those where they became known."""
+    frame = pandas_ta_classic.ichimoku(
+        pd.Series(c["high"]), pd.Series(c["low"]), pd.Series(c["close"]),
+        include_chikou=False, as_dataframe=True, append_span=True,
+    )  # fmt: skip
+    tenkan, kijun, span_a, span_b = (frame[name].to_numpy() for name in ("ITS_9", "IKS_26", "ISA_9", "ISB_26"))
+    count = len(c["close"])
+    return [tenkan[:count], kijun[:count], span_a[26:], span_b[26:]]
 
 
 def _chop(c: Columns) -> list[Array]:
