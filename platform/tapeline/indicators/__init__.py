@@ -10,6 +10,7 @@ from tapeline.indicators import (
     averages,
     composites,
     cycles,
+    microstructure,
     momentum,
     oscillators,
     statistics,
@@ -17,7 +18,8 @@ from tapeline.indicators import (
     volatility,
     volume,
 )
-from tapeline.indicators.expression import INPUTS, Expression
+from tapeline.indicators.expression import Expression
+from tapeline.indicators.schema import INPUTS, TICK_INPUTS
 from tapeline.indicators.specification import (
     SPLIT_EXPONENT,
     Indicator,
@@ -29,6 +31,7 @@ from tapeline.indicators.specification import (
 __all__ = [
     "INPUTS",
     "SPLIT_EXPONENT",
+    "TICK_INPUTS",
     "Expression",
     "Indicator",
     "Parameter",
@@ -37,6 +40,7 @@ __all__ = [
     "composites",
     "cycles",
     "indicator_named",
+    "microstructure",
     "momentum",
     "oscillators",
     "statistics",

@@ -7,6 +7,7 @@ of TA-Lib's MAMA and HT_* functions.
 from __future__ import annotations
 
 import math
+from decimal import Decimal, localcontext
 
 import numpy as np
 from numba import njit
@@ -28,16 +29,31 @@ _SMOOTH, _DETREND, _QUADRATURE, _SCALARS, _LANE = 0, 8, 24, 32, 38
 _DEGREES = 45.0 / math.atan(1.0)
 
 
-def _waves(wave: np.ufunc) -> NDArray[np.float64]:
-    """``wave`` at each of n steps round the circle, row n, for n up to the longest period."""
-    table = np.zeros((PERIOD_MAX + 1, PERIOD_MAX))
-    for n in range(1, PERIOD_MAX + 1):
-        table[n, :n] = wave(np.arange(n) * (2.0 * math.pi) / n)
-    return table
+def _waves() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Sines and cosines of n steps round the circle, row n, for n up to the longest period.
+
+    They are worked out in decimals and rounded once, so that they, and the hash of a plan that reads them, are the same
+    on every machine.
+    """
+    sines, cosines = np.zeros((PERIOD_MAX + 1, PERIOD_MAX)), np.zeros((PERIOD_MAX + 1, PERIOD_MAX))
+    with localcontext(prec=50):
+        circle = 2 * Decimal("3.14159265358979323846264338327950288419716939937511")
+        for n in range(1, PERIOD_MAX + 1):
+            turn = [Decimal(1)]  # the terms of Taylor's series of e^x without their signs
+            while turn[-1] > Decimal("1e-50"):
+                turn.append(turn[-1] * circle / (n * len(turn)))
+            sine_one, cosine_one = sum(turn[1::4]) - sum(turn[3::4]), sum(turn[::4]) - sum(turn[2::4])
+            sine_i, cosine_i = Decimal(0), Decimal(1)
+            for i in range(n):
+                sines[n, i], cosines[n, i] = float(sine_i), float(cosine_i)
+                sine_i, cosine_i = (
+                    sine_i * cosine_one + cosine_i * sine_one,
+                    cosine_i * cosine_one - sine_i * sine_one,
+                )
+    return sines, cosines
 
 
-_SINES = _waves(np.sin)
-_COSINES = _waves(np.cos)
+_SINES, _COSINES = _waves()
 
 
 @primitive(history=3, delay=3)
