@@ -9,7 +9,7 @@ from tapeline.kernels.hilbert import (
     cycle_trend,
     dominant_cycle,
     phase_adaptive_means,
-    sine,
+    sine_waves,
     smoothed,
     trend_mode,
     withheld,
@@ -33,10 +33,6 @@ def _phase(x: Expression) -> Expression:
     return apply(cycle_phase, apply(smoothed, x), _late_period(x))
 
 
-def _waves(phase: Expression) -> tuple[Expression, Expression]:
-    return apply(sine, phase, 0.0), apply(sine, phase, 45.0)
-
-
 @indicator("HT_TRENDLINE", group="trend", outputs={"ht_trendline": "price"}, source=f"{_EHLERS} TA_HT_TRENDLINE")
 def ht_trendline(close: Expression) -> Expression:
     """Instantaneous trendline: the mean over one dominant cycle."""
@@ -48,7 +44,7 @@ def ht_trendmode(close: Expression) -> Expression:
     """1 in a trend, 0 in a cycle."""
     phase, period = _phase(close), _late_period(close)
     trend = apply(cycle_trend, close, period)
-    wave, lead = _waves(phase)
+    wave, lead = outcomes(sine_waves, phase)
     return apply(withheld, apply(trend_mode, apply(smoothed, close), period, phase, wave, lead, trend), 26)
 
 
@@ -84,5 +80,5 @@ def ht_phasor(close: Expression) -> tuple[Expression, ...]:
 )
 def ht_sine(close: Expression) -> tuple[Expression, ...]:
     """Sine of the dominant cycle's phase, and the sine 45° ahead, which crosses it before a turn."""
-    wave, lead = _waves(_phase(close))
+    wave, lead = outcomes(sine_waves, _phase(close))
     return apply(withheld, wave, 26), apply(withheld, lead, 26)

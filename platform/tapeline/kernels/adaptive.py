@@ -91,7 +91,8 @@ def dynamic_mean(state: State, at: int, x: float, n: int) -> float:
         mean = state[at + 1]
         quotient = x / mean
         square = quotient * quotient
-        state[at + 1] = mean + (x - mean) / max(1.0, n * (square * square))
+        divisor = n * (square * square)
+        state[at + 1] = mean + (x - mean) / divisor if divisor > 1.0 else x
         return state[at + 1]
     state[at + 1], state[at + 2] = add(state[at + 1], state[at + 2], x)
     if count < n:

@@ -26,16 +26,17 @@ _RING = 64  # the power of two above PERIOD_MAX: positions wrap by a mask
 
 # A lane: rings of 8 smoothed prices, 16 detrended ones and 8 quadratures, then these scalars.
 _SMOOTH, _DETREND, _QUADRATURE, _SCALARS, _LANE = 0, 8, 24, 32, 38
+_ONE, _TWO, _THREE = np.uint64(1), np.uint64(2), np.uint64(3)
 _DEGREES = 45.0 / math.atan(1.0)
 
 
 def _waves() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Sines and cosines of n steps round the circle, row n, for n up to the longest period.
 
-    They are worked out in decimals and rounded once, so that they, and the hash of a plan that reads them, are the same
-    on every machine.
+    The steps run back to 0 at the end of four-element blocks, with zeros before the first. They are worked out in
+    decimals and rounded once, so that they, and the hash of a plan that reads them, are the same on every machine.
     """
-    sines, cosines = np.zeros((PERIOD_MAX + 1, PERIOD_MAX)), np.zeros((PERIOD_MAX + 1, PERIOD_MAX))
+    sines, cosines = np.zeros((PERIOD_MAX + 1, _RING)), np.zeros((PERIOD_MAX + 1, _RING))
     with localcontext(prec=50):
         circle = 2 * Decimal("3.14159265358979323846264338327950288419716939937511")
         for n in range(1, PERIOD_MAX + 1):
@@ -45,12 +46,19 @@ def _waves() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
             sine_one, cosine_one = sum(turn[1::4]) - sum(turn[3::4]), sum(turn[::4]) - sum(turn[2::4])
             sine_i, cosine_i = Decimal(0), Decimal(1)
             for i in range(n):
-                sines[n, i], cosines[n, i] = float(sine_i), float(cosine_i)
+                place = _blocks(n) - 1 - i
+                sines[n, place], cosines[n, place] = float(sine_i), float(cosine_i)
                 sine_i, cosine_i = (
                     sine_i * cosine_one + cosine_i * sine_one,
                     cosine_i * cosine_one - sine_i * sine_one,
                 )
     return sines, cosines
+
+
+@njit(error_model="numpy", forceinline=True)
+def _blocks(n: int) -> int:
+    """``n`` rounded up to whole blocks of four."""
+    return (n + 3) & ~3
 
 
 _SINES, _COSINES = _waves()
@@ -200,13 +208,25 @@ def cycle_phase(state: State, at: int, smooth: float, period: float) -> float:
     ring = at + 2
     state[np.uint64(ring + now)] = smooth
     state[np.uint64(ring + now + _RING)] = smooth
-    newest = ring + now + _RING
     n = int(period + 0.5)
-    real = imaginary = 0.0
-    for i in range(n):
-        x = state[np.uint64(newest - i)]
-        real += _SINES[n, i] * x
-        imaginary += _COSINES[n, i] * x
+    length = _blocks(n)
+    first = ring + now + _RING - length + 1
+    real_0 = real_1 = real_2 = real_3 = 0.0  # four sums run side by side, where one would wait for itself
+    imaginary_0 = imaginary_1 = imaginary_2 = imaginary_3 = 0.0
+    for i in range(0, length, 4):
+        j = np.uint64(i)
+        k = np.uint64(first + i)
+        x_0, x_1, x_2, x_3 = state[k], state[k + _ONE], state[k + _TWO], state[k + _THREE]
+        real_0 += _SINES[n, j] * x_0
+        real_1 += _SINES[n, j + _ONE] * x_1
+        real_2 += _SINES[n, j + _TWO] * x_2
+        real_3 += _SINES[n, j + _THREE] * x_3
+        imaginary_0 += _COSINES[n, j] * x_0
+        imaginary_1 += _COSINES[n, j + _ONE] * x_1
+        imaginary_2 += _COSINES[n, j + _TWO] * x_2
+        imaginary_3 += _COSINES[n, j + _THREE] * x_3
+    real = (real_0 + real_1) + (real_2 + real_3)
+    imaginary = (imaginary_0 + imaginary_1) + (imaginary_2 + imaginary_3)
     if imaginary != 0.0:
         phase = math.atan(real / imaginary) * _DEGREES
     else:
@@ -220,10 +240,11 @@ def cycle_phase(state: State, at: int, smooth: float, period: float) -> float:
     return phase
 
 
-@primitive()
-def sine(phase: float, lead: float) -> float:
-    """Sine of a phase in degrees, ``lead`` degrees on."""
-    return math.sin((phase + lead) / _DEGREES)
+@primitive(outputs=2)
+def sine_waves(phase: float) -> tuple[float, float]:
+    """Sine of a phase in degrees, and the sine 45 degrees on."""
+    wave, quarter = math.sin(phase / _DEGREES), math.cos(phase / _DEGREES)
+    return wave, (wave + quarter) * math.sqrt(0.5)
 
 
 @primitive(slots=4 + 2 * _RING, delay=LATE - EARLY)
@@ -241,12 +262,18 @@ def cycle_trend(state: State, at: int, x: float, period: float) -> float:
     state[np.uint64(ring + now + _RING)] = x
     if period != period:
         return math.nan
-    newest = ring + now + _RING
     n = int(period + 0.5)
-    total = 0.0
-    for i in range(1, n):
-        total += state[np.uint64(newest - i)] - x
-    mean = x + total / n if n > 0 else 0.0
+    first = ring + now + _RING - n + 1
+    total_0 = total_1 = total_2 = total_3 = 0.0  # deviations from x, so that equal prices give that price
+    for i in range(n & 3):
+        total_0 += state[np.uint64(first + i)] - x
+    for i in range(n & 3, n, 4):
+        k = np.uint64(first + i)
+        total_0 += state[k] - x
+        total_1 += state[k + _ONE] - x
+        total_2 += state[k + _TWO] - x
+        total_3 += state[k + _THREE] - x
+    mean = x + ((total_0 + total_1) + (total_2 + total_3)) / n if n > 0 else 0.0
     result = (4.0 * mean + 3.0 * state[at + 1] + 2.0 * state[at + 2] + state[at + 3]) / 10.0
     state[at + 3] = state[at + 2]
     state[at + 2] = state[at + 1]
