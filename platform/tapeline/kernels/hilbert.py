@@ -251,17 +251,16 @@ def sine_waves(phase: float) -> tuple[float, float]:
 def cycle_trend(state: State, at: int, x: float, period: float) -> float:
     """Ehlers' instantaneous trendline: the mean over one dominant cycle, smoothed with weights 4, 3, 2, 1.
 
-    Slots: rows, the last three means, the prices twice over.
+    The first periods are so short that no window reaches back beyond the row where the period begins. Slots: rows, the
+    last three means, the prices twice over.
     """
-    if x != x:
+    if x != x or period != period:
         return math.nan
     now = int(state[at]) & (_RING - 1)
     state[at] += 1.0
     ring = at + 4
     state[np.uint64(ring + now)] = x
     state[np.uint64(ring + now + _RING)] = x
-    if period != period:
-        return math.nan
     n = int(period + 0.5)
     first = ring + now + _RING - n + 1
     total_0 = total_1 = total_2 = total_3 = 0.0  # deviations from x, so that equal prices give that price
@@ -290,7 +289,9 @@ def trend_mode(
     A cycle is a recent crossing of the two sines, or a phase that advances at about the cycle's rate; a price 1.5 % off
     the trendline is a trend all the same.
     """
-    if smooth != smooth or period != period or phase != phase or trend != trend:
+    if smooth != smooth or period != period or phase != phase:
+        return math.nan
+    if wave != wave or lead != lead or trend != trend:
         return math.nan
     last_phase, last_wave, last_lead, rows = state[at], state[at + 1], state[at + 2], state[at + 3]
     crossed = (wave > lead and last_wave <= last_lead) or (wave < lead and last_wave >= last_lead)
