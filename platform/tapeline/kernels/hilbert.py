@@ -25,7 +25,7 @@ PERIOD_MAX = 50
 _RING = 64  # the power of two above PERIOD_MAX: positions wrap by a mask
 
 # A lane: rings of 8 smoothed prices, 16 detrended ones and 8 quadratures, then these scalars.
-_SMOOTH, _DETREND, _QUADRATURE, _SCALARS, _LANE = 0, 8, 24, 32, 38
+_DETREND, _QUADRATURE, _SCALARS, _LANE = 8, 24, 32, 38
 _ONE, _TWO, _THREE = np.uint64(1), np.uint64(2), np.uint64(3)
 _DEGREES = 45.0 / math.atan(1.0)
 
@@ -46,19 +46,13 @@ def _waves() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
             sine_one, cosine_one = sum(turn[1::4]) - sum(turn[3::4]), sum(turn[::4]) - sum(turn[2::4])
             sine_i, cosine_i = Decimal(0), Decimal(1)
             for i in range(n):
-                place = _blocks(n) - 1 - i
+                place = ((n + 3) & ~3) - 1 - i
                 sines[n, place], cosines[n, place] = float(sine_i), float(cosine_i)
                 sine_i, cosine_i = (
                     sine_i * cosine_one + cosine_i * sine_one,
                     cosine_i * cosine_one - sine_i * sine_one,
                 )
     return sines, cosines
-
-
-@njit(error_model="numpy", forceinline=True)
-def _blocks(n: int) -> int:
-    """``n`` rounded up to whole blocks of four."""
-    return (n + 3) & ~3
 
 
 _SINES, _COSINES = _waves()
@@ -209,7 +203,7 @@ def cycle_phase(state: State, at: int, smooth: float, period: float) -> float:
     state[np.uint64(ring + now)] = smooth
     state[np.uint64(ring + now + _RING)] = smooth
     n = int(period + 0.5)
-    length = _blocks(n)
+    length = (n + 3) & ~3  # whole blocks of four
     first = ring + now + _RING - length + 1
     real_0 = real_1 = real_2 = real_3 = 0.0  # four sums run side by side, where one would wait for itself
     imaginary_0 = imaginary_1 = imaginary_2 = imaginary_3 = 0.0
