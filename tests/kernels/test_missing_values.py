@@ -17,7 +17,6 @@ CONSTANTS: dict[str, tuple[float, ...]] = {
     "parabolic_stop": (0.0, 0.1, 0.02, 0.02, 0.2, 0.02, 0.02, 0.2),
     "phase_adaptive_means": (0.5, 0.05),
     "wilder_movement": (5,),
-    "withheld": (3,),
 }
 
 

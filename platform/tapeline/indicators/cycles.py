@@ -12,8 +12,8 @@ from tapeline.kernels.hilbert import (
     sine_waves,
     smoothed,
     trend_mode,
-    withheld,
 )
+from tapeline.kernels.sequence import withheld
 
 _EHLERS = "Ehlers 2001, Rocket Science for Traders; TA-Lib"
 

@@ -158,17 +158,6 @@ def dominant_cycle(state: State, at: int, smooth: float) -> tuple[float, float, 
     return inphase, quadrature, period, late_period
 
 
-@primitive(slots=1, delay=lambda n: n)
-def withheld(state: State, at: int, x: float, n: int) -> float:
-    """The value, but for the first n ones. Slot: how many were withheld."""
-    if x != x:
-        return math.nan
-    if state[at] < n:
-        state[at] += 1.0
-        return math.nan
-    return x
-
-
 @primitive(outputs=2, slots=3)
 def phase_adaptive_means(
     state: State, at: int, x: float, inphase: float, quadrature: float, fast: float, slow: float
