@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import talib
 import talib.abstract
+import wickra
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -123,6 +124,14 @@ def test_frama_keeps_its_dimension_where_a_half_has_no_range() -> None:
     columns = dict.fromkeys(("open", "high", "low", "close"), stairs)
     ours = compute(FeaturePlan.of([FeatureRequest.of("FRAMA", timeperiod=10)]), columns)[:, 0]
     _assert_agrees(ours, frama(stairs, stairs, stairs, 10))
+
+
+def test_frama_of_closes_alone_is_wickras() -> None:
+    """wickra takes one price where Ehlers takes highs and lows: the two meet where a bar is one price."""
+    close = goog()["close"]
+    columns = dict.fromkeys(("open", "high", "low", "close"), close)
+    ours = compute(FeaturePlan.of([FeatureRequest.of("FRAMA")]), columns)[:, 0]
+    _assert_agrees(ours, np.asarray(wickra.FRAMA(16).batch(close)))
 
 
 def test_frama_refuses_an_odd_period() -> None:
