@@ -138,6 +138,8 @@ class _Book:
             if array.dtype != dtype or array.ndim != 1 or not array.flags.c_contiguous or not array.flags.writeable:
                 raise ParameterError(f"{name} must be a writable, contiguous, one-dimensional {np.dtype(dtype)} array")
         code = self._kernel(state, *self._parameters, *event, out)
+        if code == events.WRONG_SIZE:
+            self._refuse(code, f"given: state {state.size}, out {out.size}", first=True)
         if code:
             where = f"event at {format_us(int(event[0]))} #{int(event[1])}"
             last = self.position(state)

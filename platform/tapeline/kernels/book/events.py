@@ -38,7 +38,10 @@ DEPTH_MAX = 50
 
 
 def tick_columns(depth: int = 5) -> tuple[str, ...]:
-    """Names of the row's columns for so many levels a side: the tick row at 5."""
+    """Names of the row's columns for so many levels a side: at 5 the tick row of :mod:`tapeline.indicators.schema`.
+
+    A level that does not exist, or may not be shown, has price and size 0.
+    """
     numbers = range(2, depth + 1)
     names = ("bid", "ask", "bid_size", "ask_size")
     deeper = (f"{name}_{number}" for name in names for number in numbers)

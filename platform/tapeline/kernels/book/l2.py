@@ -10,6 +10,7 @@ from numba import njit
 from tapeline.kernels.book.events import (
     ASK,
     ASK_LEVELS,
+    AVAILABLE,
     BEGIN_SNAPSHOT,
     BID,
     BID_LEVELS,
@@ -26,7 +27,6 @@ from tapeline.kernels.book.events import (
     TRADE,
     UNKNOWN,
     WRONG_SIZE,
-    AVAILABLE,
     Floats,
     Words,
     advance,
@@ -59,8 +59,8 @@ def _write_levels(words: Words, floats: Floats, levels: int, depth: int, out: Fl
                 out[price_at] = side * floats[at + i]
                 out[size_at] = floats[at + levels + i]
             else:
-                out[price_at] = math.nan
-                out[size_at] = math.nan
+                out[price_at] = 0.0
+                out[size_at] = 0.0
 
 
 @njit(error_model="numpy", forceinline=True)

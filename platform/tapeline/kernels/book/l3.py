@@ -19,7 +19,6 @@ from tapeline.kernels.book.events import (
     BEGIN_SNAPSHOT,
     BID,
     CANCEL,
-    COUNTERS,
     DONE,
     DUPLICATE,
     END_SNAPSHOT,
@@ -93,8 +92,8 @@ def _write_levels(words: Words, floats: Floats, levels: int, depth: int, out: Fl
                 out[price_at] = side * floats[at + i]
                 out[size_at] = floats[level_at(levels, words[at + levels + i]) + LEVEL_SIZE]
             else:
-                out[price_at] = math.nan
-                out[size_at] = math.nan
+                out[price_at] = 0.0
+                out[size_at] = 0.0
 
 
 @njit(error_model="numpy")
