@@ -70,7 +70,7 @@ def _home(order_id: int, mask: int) -> int:
     x = np.uint64(order_id)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return int((x ^ (x >> np.uint64(31))) & np.uint64(mask))
+    return int(np.int64((x ^ (x >> np.uint64(31))) & np.uint64(mask)))
 
 
 @njit(error_model="numpy", forceinline=True)
