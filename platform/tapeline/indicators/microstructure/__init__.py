@@ -7,6 +7,6 @@ completes that future, and is available with it.
 
 from __future__ import annotations
 
-from tapeline.indicators.microstructure import quotes
+from tapeline.indicators.microstructure import estimated, quotes
 
-__all__ = ["quotes"]
+__all__ = ["estimated", "quotes"]
