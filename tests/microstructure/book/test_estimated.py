@@ -24,6 +24,7 @@ from tests.microstructure.book.estimated_market import (
     SHARE,
     SPREADS,
     changes,
+    compute,
     features,
     held,
     market,
@@ -36,6 +37,7 @@ from tests.microstructure.book.estimated_references import (
     pin_log_likelihood,
     pin_maximum,
 )
+from tests.microstructure.ticks import cut, e_mini
 
 
 def _fit(buys: np.ndarray, sells: np.ndarray) -> np.ndarray:
@@ -124,6 +126,24 @@ def test_pin_of_the_market_is_that_of_its_last_periods() -> None:
         assert pin_log_likelihood(np.clip(row[1:6], 1e-300, None), buys, sells) >= best - 1e-6
     fitted = np.flatnonzero(values[:, 6] == 0.0)
     assert set(fitted) == set(ends[PERIODS - 1 :])
+
+
+def test_pin_of_real_trades_is_that_of_the_tick_test() -> None:
+    """The E-mini has neither sides nor quotes: an up-tick is a buy, and a trade at the last price is as the one before."""
+    columns = cut(e_mini(), slice(0, 20_000))
+    values = compute(columns)[0][:, PIN]
+    moves = np.sign(np.diff(columns["price"], prepend=columns["price"][0]))
+    first = np.flatnonzero(moves)[0]
+    signs = np.zeros(len(moves))
+    signs[first:] = held(np.where(moves == 0, np.nan, moves))[first:]
+    found = periods(columns | {"side": np.where(signs == 0, np.nan, signs)})
+    fitted = np.flatnonzero(values[:, 6] == 0.0)
+    assert fitted.tolist() == [after for _, _, after in found[PERIODS - 1 :]]
+    assert len(fitted) > 30
+    for last in range(PERIODS - 1, len(found), 10):
+        window = found[last - PERIODS + 1 : last + 1]
+        buys, sells = (np.array([entry[i] for entry in window], dtype=float) for i in (0, 1))
+        np.testing.assert_allclose(values[found[last][2], 1:6], _fit(buys, sells), rtol=1e-12)
 
 
 def test_information_share_is_that_of_least_squares() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tapeline.core.errors import ParameterError
 from tapeline.indicators.expression import Expression, outcomes
 from tapeline.indicators.microstructure.quotes import now
+from tapeline.indicators.microstructure.signs import direction
 from tapeline.indicators.specification import indicator
 from tapeline.kernels.estimated.information_share import information_share
 from tapeline.kernels.estimated.micro_price import fixed_point
@@ -29,14 +30,22 @@ from tapeline.kernels.estimated.pin import informed_trading
     quiet=("period_s", "every"),
 )
 def pin(
-    time: Expression, side: Expression, periods: int = 60, period_s: int = 86_400, every: int = 1
+    time: Expression,
+    price: Expression,
+    side: Expression,
+    bid: Expression,
+    ask: Expression,
+    periods: int = 60,
+    period_s: int = 86_400,
+    every: int = 1,
 ) -> tuple[Expression, ...]:
     """Probability of informed trading: share of trades by those who know news, with the model's parameters and age.
 
     Rates are trades in a period: periods are multiples of ``period_s`` seconds of UTC, and those without trades are left
-    out, as nights and holidays are. Fitted in the first row after a period is over, from the ``periods`` before it.
+    out, as nights and holidays are. Fitted in the first row after a period is over, from the ``periods`` before it. A trade
+    is a buy or a sell as the venue tells, else by Lee and Ready's rule; one that neither can tell is not counted.
     """
-    return outcomes(informed_trading, time, side, periods, period_s, every)
+    return outcomes(informed_trading, time, direction(price, side, bid, ask), periods, period_s, every)
 
 
 @indicator(
