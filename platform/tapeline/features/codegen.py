@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Protocol
 
+from tapeline.core.errors import ParameterError
 from tapeline.features.state import HEADER_SIZE
-from tapeline.indicators.expression import INPUTS, Constant, Expression, Operation, column
+from tapeline.indicators.expression import Constant, Expression, Operation, column
+from tapeline.indicators.schema import COLUMNS, schemas_of
 from tapeline.indicators.specification import SPLIT_EXPONENT
 from tapeline.kernels.primitive import Primitive, count_of
 from tapeline.kernels.rolling import RING_HEADER
-
-_FACTOR_POWER = {"volume": -1, "session": 0}  # prices: 1
 
 DIVIDEND_EXPONENT: Mapping[str, int] = MappingProxyType({"price": 1, "price squared": 2, "money": 1})
 """How often an output is divided by the cumulative dividend factor to be in terms of the prices of the day."""
@@ -160,10 +160,12 @@ def generate(
     elsewhere = {position for part in parts for position in part.positions}
     base = [expression for position, expression in enumerate(outputs) if position not in elsewhere]
     order = in_order([*base, *(column(name) for part in parts for name in part.columns)])
-    columns = {str(o.constants[0]) for o in order if o.kind == "input"}
+    columns = {str(o.constants[0]) for o in order if o.kind in {"input", "sound"}}
+    carried = tuple(name for name in COLUMNS if name in columns)
+    _check_one_schema(carried)
     ends = (part.end_column for part in parts if part.end_column is not None)
     extra = ("dividend_ratio",) if dividends else ()
-    inputs = (*(name for name in INPUTS if name in columns), *ends, *extra, "split_ratio")
+    inputs = (*carried, *ends, *extra, "split_ratio")
     writer = Writer(inputs, ring_capacities(order), dividends=dividends)
     for operation in order:
         writer.write(operation)
@@ -191,6 +193,16 @@ def generate(
     functions = "".join(code.function for code in written)
     source = _HEAD + imports + functions + head + "".join(writer.lines) + _BATCH
     return Program(source, inputs, primitives, writer.size, tuple(support[name] for name in sorted(support)))
+
+
+def _check_one_schema(names: Sequence[str]) -> None:
+    if len(schemas_of(names)) > 1:
+        bars = [name for name in names if COLUMNS[name].schema == "bars"]
+        raise ParameterError(
+            "features of bars and features of ticks are in one plan",
+            where=f"of bars: {', '.join(bars)}; of ticks: {', '.join(name for name in names if name not in bars)}",
+            remedy="Make one plan for each; `tapeline features show NAME` tells what a feature reads",
+        )
 
 
 def in_order(outputs: Sequence[Expression]) -> list[Operation]:
@@ -286,14 +298,21 @@ class Writer:
         target = targets[0]
         if operation.kind == "input":
             name = str(operation.constants[0])
-            bound = {"volume": "0.0 <= {0} < math.inf", "session": "-math.inf < {0} < math.inf"}
-            condition = bound.get(name, "0.0 < {0} < math.inf").format(target)
-            value = _scaled(target, _FACTOR_POWER.get(name, 1))
-            if self.dividends and name not in _FACTOR_POWER:
+            rule = COLUMNS[name]
+            condition = rule.condition.format(target)
+            value = _scaled(target, rule.split_power)
+            if self.dividends and rule.split_power > 0:
                 value += " * dividend"
             return [
                 f"{target} = row[{self.inputs.index(name)}]",
                 f"{target} = {value} if {condition} else math.nan",
+            ]
+        if operation.kind == "sound":
+            name = str(operation.constants[0])
+            condition = COLUMNS[name].condition.format(target)
+            return [
+                f"{target} = row[{self.inputs.index(name)}]",
+                f"{target} = 1.0 if {target} != {target} or {condition} else math.nan",
             ]
         if operation.kind == "guard":
             condition = " and ".join(f"{name} == {name}" for name in operands)

@@ -67,7 +67,7 @@ class FrameFeatures:
         ParameterError
             If a feature takes a column that bars made of rows do not have.
         """
-        found = {str(o.constants[0]) for o in in_order(self.expressions) if o.kind == "input"}
+        found = {str(o.constants[0]) for o in in_order(self.expressions) if o.kind in {"input", "sound"}}
         if not found <= _FOLDS.keys():
             raise ParameterError(
                 f"bars of a time frame have no {min(found - _FOLDS.keys())}",

@@ -9,6 +9,7 @@ from __future__ import annotations
 from tapeline.indicators import (
     averages,
     composites,
+    microstructure,
     momentum,
     oscillators,
     statistics,
@@ -16,7 +17,8 @@ from tapeline.indicators import (
     volatility,
     volume,
 )
-from tapeline.indicators.expression import INPUTS, Expression
+from tapeline.indicators.expression import Expression
+from tapeline.indicators.schema import INPUTS, TICK_INPUTS
 from tapeline.indicators.specification import (
     SPLIT_EXPONENT,
     Indicator,
@@ -28,6 +30,7 @@ from tapeline.indicators.specification import (
 __all__ = [
     "INPUTS",
     "SPLIT_EXPONENT",
+    "TICK_INPUTS",
     "Expression",
     "Indicator",
     "Parameter",
@@ -35,6 +38,7 @@ __all__ = [
     "averages",
     "composites",
     "indicator_named",
+    "microstructure",
     "momentum",
     "oscillators",
     "statistics",
