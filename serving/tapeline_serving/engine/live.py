@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tapeline.core.errors import ContinuityError
 from tapeline.core.timestamps import format_us
 from tapeline.features.view import TradeBars
-from tapeline.kernels.bars import BAR_COLUMNS, TIME_BAR_STATE_SIZE, time_bars_batch
+from tapeline.kernels.bars import BAR_COLUMNS, BAR_STATE_SIZE, time_bars_batch
 from tapeline.storage.state_codec import SavedState, decode_state
 
 from tapeline_serving.engine.plan import PlannedView
@@ -102,7 +102,7 @@ def continue_with_trades(
     rows_spec = view.spec.rows
     assert isinstance(rows_spec, TradeBars)
     _check_sequence(symbol, stored, trades)
-    builder = stored.bar_state if stored.bar_state is not None else np.zeros(TIME_BAR_STATE_SIZE)
+    builder = stored.bar_state if stored.bar_state is not None else np.zeros(BAR_STATE_SIZE)
     count = len(trades)
     made, _, _ = time_bars_batch(
         rows_spec.width_us,
