@@ -110,7 +110,7 @@ def test_a_split_inside_a_bar_changes_only_the_unit(measure: Measure) -> None:
     count, at = 60, 31
     event, number = np.arange(count), np.arange(count)
     price, size = rng.integers(8, 16, count) / 4.0, 4.0 * rng.integers(1, 5, count).astype(np.float64)
-    threshold = {"tick": 7.0, "volume": 50.0, "dollar": 110.0}[measure]
+    threshold = {"tick": 7.0, "volume": 50.0, "dollar": 130.0}[measure]
     offsets = np.array([0, count])
     # Shares after the split are four times as many, so as many of them make a bar as a quarter of those before.
     after_threshold = threshold * 4.0 if measure == "volume" else threshold
