@@ -8,9 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from tapeline.core.errors import ModelNotReadyError, ParityError
 from tapeline.core.settings import Settings
-from tapeline.features.view import TradeBars
 from tapeline.kernels import cache_folder
-from tapeline.kernels.bars import time_bars_batch
 from tapeline.registry import BundleManifest, Registry, parse_reference, read_manifest, replay_bundle
 from tapeline.storage.migrations import require_schema
 from tapeline.storage.postgres import connect
@@ -82,8 +80,8 @@ def compile_view(view: PlannedView) -> None:
     one = np.ones(1, dtype=np.int64)
     offsets = np.array([0, 1], dtype=np.int64)
     plan.batch(2 * one, one, one, np.ones((1, len(plan.inputs))), offsets, state[np.newaxis], threads=1)
-    if isinstance(view.spec.rows, TradeBars):
-        time_bars_batch(view.spec.rows.width_us, one, one, one, np.ones(1), np.ones(1), offsets, flush=True)
+    if view.builder is not None:
+        view.builder.advance(view.builder.fresh(), one, one, one, np.ones((1, 6)), flush=True)
 
 
 def _warmed(model: Model, manifest: BundleManifest) -> Model:

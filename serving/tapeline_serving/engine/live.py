@@ -7,13 +7,13 @@ taken only where they directly follow the state; anything else would silently gi
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from tapeline.core.errors import ContinuityError
 from tapeline.core.timestamps import format_us
-from tapeline.features.view import TradeBars
-from tapeline.kernels.bars import BAR_COLUMNS, BAR_STATE_SIZE, time_bars_batch
+from tapeline.kernels.bars import BAR_COLUMNS
 from tapeline.storage.state_codec import SavedState, decode_state
 
 from tapeline_serving.engine.plan import PlannedView
@@ -50,6 +50,12 @@ def continue_with_bars(
         If a bar is not the next session's, or the bundle's calendar does not know that session.
     """
     plan = view.spec.plan
+    if view.builder is not None:
+        raise ContinuityError(
+            "the bars of this view are made of shorter ones, which a request cannot bring",
+            where=f"{symbol} in {view.name}@{view.version}",
+            remedy="Leave the bars out: the view's stored features are served then",
+        )
     last_session = _session_of(view, symbol, stored)
     partial = False
     for number in range(len(bars)):
@@ -57,7 +63,7 @@ def continue_with_bars(
     state = plan.restore(stored.plan_state)
     out = np.empty(len(plan.outputs), dtype=np.float64)
     numbers = range(view.session_first + last_session + 1, view.session_first + last_session + 1 + len(bars))
-    columns = [numbers if name == "session" else bars.columns[name] for name in plan.inputs]
+    columns = [numbers if name == "session" else _bar_column(view, bars, name) for name in plan.inputs]
     for event_us, available_us, row in zip(bars.event_us, bars.available_us, zip(*columns, strict=True), strict=True):
         plan.update(state, event_us, 0, available_us, np.array(row, dtype=np.float64), out)
     return out, ViewUse(
@@ -99,25 +105,20 @@ def continue_with_trades(
         If a price or size is impossible.
     """
     plan = view.spec.plan
-    rows_spec = view.spec.rows
-    assert isinstance(rows_spec, TradeBars)
+    assert view.builder is not None
     _check_sequence(symbol, stored, trades)
-    builder = stored.bar_state if stored.bar_state is not None else np.zeros(BAR_STATE_SIZE)
-    count = len(trades)
-    made, _, _ = time_bars_batch(
-        rows_spec.width_us,
+    builder = stored.bar_state if stored.bar_state is not None else view.builder.fresh()
+    made, _ = view.builder.advance(
+        builder,
         trades.event_us,
-        trades.available_us,
         trades.sequence,
-        trades.price,
-        trades.size,
-        np.array([0, count], dtype=np.int64),
-        builder[np.newaxis],
+        trades.available_us,
+        np.column_stack([trades.price, trades.size]),
         flush=True,
     )
     whole = made[:, (_END, _LAST_SEQUENCE, _AVAILABLE)].astype(np.int64)
     start_us = made[:, _START].astype(np.int64)
-    columns = [_trade_column(view, made, start_us, name) for name in plan.inputs]
+    columns = [_trade_column(view, made, start_us, whole[:, 0], name) for name in plan.inputs]
     state = plan.restore(stored.plan_state)
     out, ends = plan.batch(
         np.ascontiguousarray(whole[:, 0]),
@@ -207,11 +208,29 @@ def _check_sequence(symbol: str, stored: SavedState, trades: LiveTrades) -> None
         )
 
 
+def _bar_column(view: PlannedView, bars: LiveBars, name: str) -> Sequence[float]:
+    if name in view.frames:
+        return _ends(view, np.array(bars.event_us, dtype=np.int64), name).tolist()
+    if name == "dividend_ratio":  # a request brings no dividends
+        return [1.0] * len(bars)
+    return bars.columns[name]
+
+
+def _ends(view: PlannedView, event_us: NDArray[np.int64], name: str) -> NDArray[np.float64]:
+    """Ends of a frame's bars that rows of these times belong to."""
+    moment_us = event_us if view.spec.plan.moments else event_us - 1
+    return view.calendar.column(view.frames[name], moment_us)
+
+
 def _trade_column(
-    view: PlannedView, made: NDArray[np.float64], start_us: NDArray[np.int64], name: str
+    view: PlannedView,
+    made: NDArray[np.float64],
+    start_us: NDArray[np.int64],
+    event_us: NDArray[np.int64],
+    name: str,
 ) -> NDArray[np.float64]:
-    if name == "split_ratio":
-        return np.ones(len(made))
+    if name in view.frames:
+        return _ends(view, event_us, name)
     if name == "session":
         within = np.searchsorted(view.session_open_us, start_us, side="right") - 1
         if len(within) and (int(within.min()) < 0 or int(start_us.max()) >= int(view.session_close_us[-1])):

@@ -1,0 +1,268 @@
+"""Bar builders: what turns a view's raw rows into the bars that its plan runs over, for back-fill, stream and request.
+
+A builder is immutable; its state is an array that the caller keeps. All three kinds share one state and one set of
+columns, laid out in :mod:`tapeline.kernels.bars`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tapeline.core.errors import InvalidDataError
+from tapeline.core.timestamps import format_us
+from tapeline.features.timeframes import NO_BAR_US, FrameCalendar, TimeFrame
+from tapeline.features.view import LongerBars, Rows, SessionBars, TradeBars, TradedBars
+from tapeline.kernels.bars import (
+    AVAILABLE,
+    BAR_COLUMNS,
+    BAR_STATE_SIZE,
+    COUNT,
+    END,
+    bar_adjust,
+    time_bar_flush,
+    time_bars_batch,
+)
+from tapeline.kernels.bars_longer import longer_bar_flush, longer_bars_batch
+from tapeline.kernels.bars_traded import Measure, traded_bar_flush, traded_bars_batch
+
+Integers = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+NEVER_US = 2**62
+
+
+@dataclass(frozen=True)
+class BarBuilder(ABC):
+    """Makes bars of one kind.
+
+    Attributes
+    ----------
+    lag_us
+        The source's declared lag: a bar that ends with a time is over, and available, so long after its end.
+    touched_us
+        A raw row at e changes bars that end at e + ``touched_us`` or later.
+    adjusted_us
+        What takes effect at s is in raw rows later than s + ``adjusted_us``.
+    ended_by_time
+        Whether a bar ends at a time that is known before.
+    """
+
+    lag_us: int
+    touched_us: ClassVar[int]
+    adjusted_us: ClassVar[int]
+    ended_by_time: ClassVar[bool] = True
+
+    def fresh(self) -> Floats:
+        """The state before any row."""
+        return np.zeros(BAR_STATE_SIZE)
+
+    @abstractmethod
+    def advance(
+        self,
+        state: Floats,
+        event_us: Integers,
+        sequence: Integers,
+        available_us: Integers,
+        values: Floats,
+        *,
+        flush: bool = False,
+    ) -> tuple[Floats, Floats]:
+        """Take raw rows.
+
+        Parameters
+        ----------
+        state
+            float64 (BAR_STATE_SIZE,), left as it is.
+        event_us, sequence, available_us
+            int64 (N,), in order of (event, sequence).
+        values
+            float64 (N, C): price, size of trades; start, open, high, low, close, volume of bars.
+        flush
+            Whether to write the unfinished last bar too.
+
+        Returns
+        -------
+        tuple
+            Bars (B, 13) with the columns ``BAR_COLUMNS``, their availability with the lag in it, and the state after them.
+        """
+
+    @abstractmethod
+    def flush(self, state: Floats) -> Floats:
+        """The unfinished bar, (1, 13) or, if there is none, (0, 13); the state stays as it is."""
+
+    @abstractmethod
+    def too_late_us(self, event_us: Integers) -> Integers:
+        """From when on raw rows come too late: their bar has been over, and had its row without them."""
+
+    def open_end_us(self, state: Floats) -> int | None:
+        """End of the unfinished bar, if there is one and a time ends it."""
+        return int(state[END]) if self.ended_by_time and state[COUNT] > 0.0 else None
+
+    def adjust(self, state: Floats, effective_us: int, split_ratio: float, dividend: float) -> Floats:
+        """The state on the basis of a split or a dividend that takes effect before the next row.
+
+        Raises
+        ------
+        InvalidDataError
+            If the dividend is not below the last price.
+        """
+        adjusted = state.copy()
+        if bar_adjust(adjusted, split_ratio, dividend, self._sum_power) < 0:
+            refuse_dividend(dividend, effective_us)
+        return adjusted
+
+    @property
+    def _sum_power(self) -> float:
+        return 0.0
+
+
+def refuse_dividend(dividend: float, effective_us: int) -> None:
+    """Raise the error of a dividend that is not below the price it is paid from."""
+    raise InvalidDataError(
+        f"a dividend of {dividend} is not below the last price",
+        where=f"effective at {format_us(effective_us)}",
+        remedy="Correct or retract it in tapeline.corporate_actions",
+    )
+
+
+def _columns(lag_us: int, bars: Floats) -> Floats:
+    """Bars whose availability has the lag in it."""
+    bars[:, AVAILABLE] = np.maximum(bars[:, AVAILABLE], bars[:, END] + lag_us)
+    return bars
+
+
+def _offsets(event_us: Integers) -> Integers:
+    return np.array([0, len(event_us)], dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class TradeBarBuilder(BarBuilder):
+    """Time bars from trades."""
+
+    width_us: int
+    touched_us: ClassVar[int] = 1
+    adjusted_us: ClassVar[int] = -1
+
+    def advance(
+        self,
+        state: Floats,
+        event_us: Integers,
+        sequence: Integers,
+        available_us: Integers,
+        values: Floats,
+        *,
+        flush: bool = False,
+    ) -> tuple[Floats, Floats]:
+        price, size = values[:, 0], values[:, 1]
+        bars, _, ends = time_bars_batch(
+            self.width_us, event_us, available_us, sequence, price, size, _offsets(event_us), state[None], flush=flush
+        )
+        return _columns(self.lag_us, bars), ends[0]
+
+    def flush(self, state: Floats) -> Floats:
+        bars = np.empty((1, len(BAR_COLUMNS)))
+        return _columns(self.lag_us, bars[: time_bar_flush(state.copy(), self.width_us, bars[0])])
+
+    def too_late_us(self, event_us: Integers) -> Integers:
+        return event_us // self.width_us * self.width_us + self.width_us + self.lag_us
+
+
+@dataclass(frozen=True)
+class TradedBarBuilder(BarBuilder):
+    """Tick, volume or dollar bars from trades: no time ends them, and each is available with its closing trade."""
+
+    measure: Measure
+    threshold: float
+    touched_us: ClassVar[int] = 0
+    adjusted_us: ClassVar[int] = -1
+    ended_by_time: ClassVar[bool] = False
+
+    def advance(
+        self,
+        state: Floats,
+        event_us: Integers,
+        sequence: Integers,
+        available_us: Integers,
+        values: Floats,
+        *,
+        flush: bool = False,
+    ) -> tuple[Floats, Floats]:
+        bars, _, ends = traded_bars_batch(
+            self.measure, self.threshold, event_us, available_us, sequence, values[:, 0], values[:, 1],
+            _offsets(event_us), state[None], flush=flush,
+        )  # fmt: skip
+        return bars, ends[0]
+
+    def flush(self, state: Floats) -> Floats:
+        bars = np.empty((1, len(BAR_COLUMNS)))
+        return bars[: traded_bar_flush(state.copy(), bars[0])]
+
+    def too_late_us(self, event_us: Integers) -> Integers:
+        return np.full(len(event_us), NEVER_US)
+
+    @property
+    def _sum_power(self) -> float:
+        return float(self.measure == "volume")
+
+
+@dataclass(frozen=True)
+class LongerBarBuilder(BarBuilder):
+    """Longer bars from stored shorter ones."""
+
+    frame: TimeFrame
+    calendar: FrameCalendar
+    touched_us: ClassVar[int] = 0
+    adjusted_us: ClassVar[int] = 0
+
+    def advance(
+        self,
+        state: Floats,
+        event_us: Integers,
+        sequence: Integers,
+        available_us: Integers,
+        values: Floats,
+        *,
+        flush: bool = False,
+    ) -> tuple[Floats, Floats]:
+        bars, _, ends = longer_bars_batch(
+            self.lag_us, self.calendar.ends(self.frame, event_us - 1), event_us, available_us, sequence, values,
+            _offsets(event_us), state[None], flush=flush,
+        )  # fmt: skip
+        return bars, ends[0]
+
+    def flush(self, state: Floats) -> Floats:
+        bars = np.empty((1, len(BAR_COLUMNS)))
+        return bars[: longer_bar_flush(state.copy(), self.lag_us, bars[0])]
+
+    def too_late_us(self, event_us: Integers) -> Integers:
+        # The last row of a bar regularly arrives at the very moment at which the bar is over: one µs later is too late.
+        end_us = self.calendar.ends(self.frame, event_us - 1)
+        return np.where(end_us == NO_BAR_US, NEVER_US, end_us + self.lag_us + 1)
+
+
+def builder_of(rows: Rows, calendar: FrameCalendar, lag_us: int = 0) -> BarBuilder | None:
+    """The builder for a view's rows; None where stored bars go to the plan as they are.
+
+    Parameters
+    ----------
+    rows
+        The view's rows.
+    calendar
+        Sessions of the view's calendar.
+    lag_us
+        The source's declared lag.
+    """
+    match rows:
+        case SessionBars():
+            return None
+        case TradeBars():
+            return TradeBarBuilder(lag_us, rows.width_us)
+        case TradedBars():
+            return TradedBarBuilder(lag_us, rows.measure, rows.threshold)
+        case LongerBars():
+            return LongerBarBuilder(lag_us, rows.frame, calendar)
