@@ -135,7 +135,8 @@ class RowRunner:
             bars, builder = self.builder.advance(
                 builder, event_us[piece], sequence[piece], available_us[piece], values[piece]
             )
-            made.append(bars)
+            over, builder = self.builder.before(builder, int(event_us[cut]))  # on the basis of its own rows
+            made += [bars, over]
             builder = self.builder.adjust(builder, at, ratio, dividend)
             start = cut
         bars, builder = self.builder.advance(
@@ -178,7 +179,7 @@ class RowRunner:
         """The feature row of the unfinished bar as it is; the state stays as it was."""
         assert self.builder is not None
         assert state.bars is not None
-        return self._run_built(state, self.builder.flush(state.bars), state.bars, floor)[0]
+        return self._run_built(state, self.builder.flush(state.bars)[0], state.bars, floor)[0]
 
     def _run_built(
         self, state: EntityState, bars: Floats, builder: Floats, floor: AvailableFloor

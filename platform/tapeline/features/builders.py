@@ -92,8 +92,19 @@ class BarBuilder(ABC):
         """
 
     @abstractmethod
-    def flush(self, state: Floats) -> Floats:
-        """The unfinished bar, (1, 13) or, if there is none, (0, 13); the state stays as it is."""
+    def flush(self, state: Floats) -> tuple[Floats, Floats]:
+        """The unfinished bar, (1, 13) or, if there is none, (0, 13), and the state after it."""
+
+    @abstractmethod
+    def end_us(self, event_us: Integers) -> Integers:
+        """Ends of the bars that rows belong to; ``NO_BAR_US`` where there is none or no time ends it."""
+
+    def before(self, state: Floats, event_us: int) -> tuple[Floats, Floats]:
+        """The unfinished bar, if a row of a time comes after its end, and the state after it."""
+        open_us = self.open_end_us(state)
+        if open_us is None or int(self.end_us(np.array([event_us]))[0]) <= open_us >= event_us:
+            return np.empty((0, len(BAR_COLUMNS))), state
+        return self.flush(state)
 
     @abstractmethod
     def too_late_us(self, event_us: Integers) -> Integers:
@@ -164,12 +175,15 @@ class TradeBarBuilder(BarBuilder):
         )
         return _columns(self.lag_us, bars), ends[0]
 
-    def flush(self, state: Floats) -> Floats:
-        bars = np.empty((1, len(BAR_COLUMNS)))
-        return _columns(self.lag_us, bars[: time_bar_flush(state.copy(), self.width_us, bars[0])])
+    def flush(self, state: Floats) -> tuple[Floats, Floats]:
+        bars, after = np.empty((1, len(BAR_COLUMNS))), state.copy()
+        return _columns(self.lag_us, bars[: time_bar_flush(after, self.width_us, bars[0])]), after
+
+    def end_us(self, event_us: Integers) -> Integers:
+        return event_us // self.width_us * self.width_us + self.width_us
 
     def too_late_us(self, event_us: Integers) -> Integers:
-        return event_us // self.width_us * self.width_us + self.width_us + self.lag_us
+        return self.end_us(event_us) + self.lag_us
 
 
 @dataclass(frozen=True)
@@ -198,9 +212,12 @@ class TradedBarBuilder(BarBuilder):
         )  # fmt: skip
         return bars, ends[0]
 
-    def flush(self, state: Floats) -> Floats:
-        bars = np.empty((1, len(BAR_COLUMNS)))
-        return bars[: traded_bar_flush(state.copy(), bars[0])]
+    def flush(self, state: Floats) -> tuple[Floats, Floats]:
+        bars, after = np.empty((1, len(BAR_COLUMNS))), state.copy()
+        return bars[: traded_bar_flush(after, bars[0])], after
+
+    def end_us(self, event_us: Integers) -> Integers:
+        return np.full(len(event_us), NO_BAR_US)
 
     def too_late_us(self, event_us: Integers) -> Integers:
         return np.full(len(event_us), NEVER_US)
@@ -230,18 +247,21 @@ class LongerBarBuilder(BarBuilder):
         flush: bool = False,
     ) -> tuple[Floats, Floats]:
         bars, _, ends = longer_bars_batch(
-            self.lag_us, self.calendar.ends(self.frame, event_us - 1), event_us, available_us, sequence, values,
+            self.lag_us, self.end_us(event_us), event_us, available_us, sequence, values,
             _offsets(event_us), state[None], flush=flush,
         )  # fmt: skip
         return bars, ends[0]
 
-    def flush(self, state: Floats) -> Floats:
-        bars = np.empty((1, len(BAR_COLUMNS)))
-        return bars[: longer_bar_flush(state.copy(), self.lag_us, bars[0])]
+    def flush(self, state: Floats) -> tuple[Floats, Floats]:
+        bars, after = np.empty((1, len(BAR_COLUMNS))), state.copy()
+        return bars[: longer_bar_flush(after, self.lag_us, bars[0])], after
+
+    def end_us(self, event_us: Integers) -> Integers:
+        return self.calendar.ends(self.frame, event_us - 1)
 
     def too_late_us(self, event_us: Integers) -> Integers:
         # The last row of a bar regularly arrives at the very moment at which the bar is over: one µs later is too late.
-        end_us = self.calendar.ends(self.frame, event_us - 1)
+        end_us = self.end_us(event_us)
         return np.where(end_us == NO_BAR_US, NEVER_US, end_us + self.lag_us + 1)
 
 
