@@ -11,8 +11,9 @@ import psycopg
 import pyarrow as pa
 from psycopg import sql
 
-from tapeline.compute.history import ActionVersions, Integers, Versions
+from tapeline.compute.history import Versions
 from tapeline.core.timestamps import from_us, to_us
+from tapeline.features.versions import ActionVersions, Integers, SplitVersions
 from tapeline.features.view import FeatureViewSpec
 from tapeline.storage.arrow import read_arrow
 from tapeline.storage.snapshots import Progress, action_kinds, raw_table
@@ -226,6 +227,23 @@ def read_actions(
     connection: psycopg.Connection[Any], spec: FeatureViewSpec, changes: Sequence[Change]
 ) -> list[ActionVersions]:
     """All versions of the entities' splits, and dividends if the view is adjusted for them, before the end of each change."""
+    return _read_actions(connection, action_kinds(spec), changes)
+
+
+def read_all_splits(connection: psycopg.Connection[Any], symbols: Sequence[str]) -> dict[str, SplitVersions]:
+    """All versions of the splits of each symbol."""
+    changes = [Change(symbol, BEGINNING_US, END_US, BEGINNING_US, 0) for symbol in symbols]
+    return {
+        symbol: SplitVersions(
+            found.event_us, found.sequence // 2, found.available_us, found.created_us, found.deleted, found.ratio
+        )
+        for symbol, found in zip(symbols, _read_actions(connection, ["split"], changes), strict=True)
+    }
+
+
+def _read_actions(
+    connection: psycopg.Connection[Any], kinds: list[str], changes: Sequence[Change]
+) -> list[ActionVersions]:
     query = (
         "SELECT a.place, c.event_timestamp, 2 * c.sequence + (c.kind = 'dividend')::int AS sequence,"
         " c.available_timestamp, c.created_timestamp, c.deleted, coalesce(c.ratio, 1) AS ratio,"
@@ -234,7 +252,7 @@ def read_actions(
         " JOIN tapeline.corporate_actions c ON c.symbol = a.symbol AND c.kind = ANY(%(kinds)s)"
         " AND c.available_timestamp < a.until"
     )
-    table = read_arrow(connection, query, {"kinds": action_kinds(spec), **_ranges(changes)})
+    table = read_arrow(connection, query, {"kinds": kinds, **_ranges(changes)})
     event, sequence, available, created = (
         _integers(table, name) for name in ("event_timestamp", "sequence", "available_timestamp", "created_timestamp")
     )

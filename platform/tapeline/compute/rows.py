@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tapeline.compute.history import LAST_CLOSE_SIZE, Actions, Floats, Integers, dividend_ratios, split_ratios
 from tapeline.compute.sessions import SessionTimes, session_times
 from tapeline.features.builders import BarBuilder, builder_of
 from tapeline.features.plan import FeaturePlan
 from tapeline.features.timeframes import FrameCalendar, frames_of_inputs
+from tapeline.features.versions import LAST_CLOSE_SIZE, Actions, Floats, Integers, dividend_ratios, split_ratios
 from tapeline.features.view import FeatureViewSpec, LongerBars
-from tapeline.kernels.bars import BAR_COLUMNS, COUNT, FINISHED, TIME
+from tapeline.kernels.bars import BAR_COLUMNS
 
 AVAILABLE_SLOT = 3
 """Place of the running available time, as int64 bits, in a plan's state; see ``tapeline.features.state``."""
@@ -126,38 +126,10 @@ class RowRunner:
         if self.builder is None:
             return self._run_stored(state, event_us, sequence, available_us, values, actions, floor)
         assert state.bars is not None
-        builder, made, start = state.bars, [], 0
-        for at, ratio, dividend in self._taking_effect(builder, event_us, actions):
-            cut = int(np.searchsorted(event_us, at + self.builder.adjusted_us, side="right"))
-            if cut == len(event_us):
-                break
-            piece = slice(start, cut)
-            bars, builder = self.builder.advance(
-                builder, event_us[piece], sequence[piece], available_us[piece], values[piece]
-            )
-            over, builder = self.builder.before(builder, int(event_us[cut]))  # on the basis of its own rows
-            made += [bars, over]
-            builder = self.builder.adjust(builder, at, ratio, dividend)
-            start = cut
-        bars, builder = self.builder.advance(
-            builder, event_us[start:], sequence[start:], available_us[start:], values[start:]
-        )
-        return self._run_built(state, np.concatenate([*made, bars]), builder, floor)
-
-    def _taking_effect(self, builder: Floats, event_us: Integers, actions: Actions) -> list[tuple[int, float, float]]:
-        """Actions after the last row that the builder has seen."""
-        assert self.builder is not None
-        seen_us = int(builder[TIME]) if builder[FINISHED] + builder[COUNT] > 0.0 else -(2**62)
-        adjusted_us = actions.event_us + self.builder.adjusted_us
-        after = np.flatnonzero(adjusted_us >= seen_us) if len(event_us) else np.empty(0, dtype=np.int64)
-        return [
-            (
-                int(actions.event_us[i]),
-                float(actions.ratio[i]),
-                float(actions.dividend[i] if self.plan.dividends else 0.0),
-            )
-            for i in after
-        ]
+        if not self.plan.dividends:
+            actions = Actions.of_splits(actions.event_us, actions.ratio)
+        bars, builder = self.builder.advance_adjusted(state.bars, event_us, sequence, available_us, values, actions)
+        return self._run_built(state, bars, builder, floor)
 
     def raised(self, state: EntityState, available_us: int) -> EntityState:
         """The same state, whose further rows are available no earlier than a moment.
@@ -204,7 +176,7 @@ class RowRunner:
         position = self.plan.position(state.plan)
         previous = position.event_us if position.rows_seen else None
         columns = dict(zip(_BAR_VALUES, values.T, strict=True))
-        columns["split_ratio"] = split_ratios(previous, event_us, actions)
+        columns["split_ratio"] = split_ratios(previous, event_us, actions.event_us, actions.ratio)
         last = state.bars
         if self.plan.dividends:
             assert last is not None

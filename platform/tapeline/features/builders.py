@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tapeline.core.errors import InvalidDataError
 from tapeline.core.timestamps import format_us
 from tapeline.features.timeframes import NO_BAR_US, FrameCalendar, TimeFrame
+from tapeline.features.versions import Actions, Floats, Integers
 from tapeline.features.view import LongerBars, Rows, SessionBars, TradeBars, TradedBars
 from tapeline.kernels.bars import (
     AVAILABLE,
@@ -23,15 +23,14 @@ from tapeline.kernels.bars import (
     BAR_STATE_SIZE,
     COUNT,
     END,
+    FINISHED,
+    TIME,
     bar_adjust,
     time_bar_flush,
     time_bars_batch,
 )
 from tapeline.kernels.bars_longer import longer_bar_flush, longer_bars_batch
 from tapeline.kernels.bars_traded import Measure, traded_bar_flush, traded_bars_batch
-
-Integers = NDArray[np.int64]
-Floats = NDArray[np.float64]
 
 NEVER_US = 2**62
 
@@ -91,6 +90,41 @@ class BarBuilder(ABC):
             Bars (B, 13) with the columns ``BAR_COLUMNS``, their availability with the lag in it, and the state after them.
         """
 
+    def advance_adjusted(
+        self,
+        state: Floats,
+        event_us: Integers,
+        sequence: Integers,
+        available_us: Integers,
+        values: Floats,
+        actions: Actions,
+        *,
+        flush: bool = False,
+    ) -> tuple[Floats, Floats]:
+        """The same, with the splits and dividends that take effect between rows; see :meth:`advance`."""
+        made, start = [], 0
+        effective = self.effective(state, event_us, actions)
+        for at, ratio, dividend in zip(effective.event_us, effective.ratio, effective.dividend, strict=True):
+            cut = int(np.searchsorted(event_us, at + self.adjusted_us, side="right"))
+            piece = slice(start, cut)
+            bars, state = self.advance(state, event_us[piece], sequence[piece], available_us[piece], values[piece])
+            over, state = self.before(state, int(event_us[cut]))  # on the basis of its own rows
+            made += [bars, over]
+            state = self.adjust(state, int(at), float(ratio), float(dividend))
+            start = cut
+        rest = slice(start, None)
+        bars, state = self.advance(state, event_us[rest], sequence[rest], available_us[rest], values[rest], flush=flush)
+        return np.concatenate([*made, bars]) if made else bars, state
+
+    def effective(self, state: Floats, event_us: Integers, actions: Actions) -> Actions:
+        """The actions that take effect between the rows that a state has seen and the last of some more rows."""
+        if len(event_us) == 0:
+            return Actions.none()
+        seen_us = int(state[TIME]) if state[FINISHED] + state[COUNT] > 0.0 else -NEVER_US
+        at = actions.event_us + self.adjusted_us
+        chosen = (at >= seen_us) & (at < event_us[-1])
+        return Actions(actions.event_us[chosen], actions.ratio[chosen], actions.dividend[chosen])
+
     @abstractmethod
     def flush(self, state: Floats) -> tuple[Floats, Floats]:
         """The unfinished bar, (1, 13) or, if there is none, (0, 13), and the state after it."""
@@ -124,21 +158,16 @@ class BarBuilder(ABC):
         """
         adjusted = state.copy()
         if bar_adjust(adjusted, split_ratio, dividend, self._sum_power) < 0:
-            refuse_dividend(dividend, effective_us)
+            raise InvalidDataError(
+                f"a dividend of {dividend} is not below the last price",
+                where=f"effective at {format_us(effective_us)}",
+                remedy="Correct or retract it in tapeline.corporate_actions",
+            )
         return adjusted
 
     @property
     def _sum_power(self) -> float:
         return 0.0
-
-
-def refuse_dividend(dividend: float, effective_us: int) -> None:
-    """Raise the error of a dividend that is not below the price it is paid from."""
-    raise InvalidDataError(
-        f"a dividend of {dividend} is not below the last price",
-        where=f"effective at {format_us(effective_us)}",
-        remedy="Correct or retract it in tapeline.corporate_actions",
-    )
 
 
 def _columns(lag_us: int, bars: Floats) -> Floats:

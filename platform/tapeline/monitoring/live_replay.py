@@ -10,11 +10,12 @@ import psycopg
 from numpy.typing import NDArray
 
 from tapeline.compute.computed import LONG_AGO_US
-from tapeline.compute.history import Actions, ActionVersions, Floats, Integers, Versions, newest_of_keys
+from tapeline.compute.history import Versions
 from tapeline.compute.reading import BEGINNING_US, END_US, Change, read_actions, read_versions
 from tapeline.compute.rows import AvailableFloor, EntityState, RowRunner
 from tapeline.compute.sessions import session_times
 from tapeline.core.timestamps import from_us
+from tapeline.features.versions import Actions, ActionVersions, Floats, Integers, newest_of_keys
 from tapeline.features.view import FeatureViewSpec
 from tapeline.monitoring.served import ServedRow, ServedView
 from tapeline.storage.state_codec import decode_state
@@ -42,13 +43,13 @@ class LiveReplay:
         self._histories: dict[str, tuple[Versions, ActionVersions]] = {}
         self._states: dict[tuple[Any, ...], EntityState] = {}
 
-    def from_history(self, row: ServedRow, used: ServedView, *, splits_of_request: bool = False) -> NDArray[np.float64]:
+    def from_history(self, row: ServedRow, used: ServedView, *, as_served: bool = False) -> NDArray[np.float64]:
         """Features, shape (outputs,), of the raw rows recorded by then, continued by the request's rows.
 
-        These are adjusted for the splits recorded by then, as a back-fill would, or for those that the request gave.
+        These are adjusted for the splits recorded by then, as a back-fill would, or for those that the server took.
         """
         _, actions = self._history(row.entity)
-        known = None if splits_of_request else _recorded(actions, row.served_us).known_at(row.request_us)
+        known = _taken(used) if as_served else actions.recorded_by(row.served_us).known_at(row.request_us)
         return self._continue(self._state(row, used), row, known)
 
     def from_snapshots(self, row: ServedRow, used: ServedView) -> list[NDArray[np.float64]]:
@@ -70,7 +71,7 @@ class LiveReplay:
         for (data,) in snapshots:
             saved = decode_state(bytes(data), plan_hash=self._runner.plan.hash)
             state = EntityState(self._runner.plan.restore(saved.plan_state), saved.bar_state, saved.outputs)
-            results.append(self._continue(state, row, None))
+            results.append(self._continue(state, row, _taken(used)))
         return results
 
     def _state(self, row: ServedRow, used: ServedView) -> EntityState:
@@ -85,7 +86,7 @@ class LiveReplay:
         known = known[before]
         newest_recorded = int(versions.created_us[known].max()) if len(known) else 0
         newest_available = int(versions.available_us[known].max()) if len(known) else 0
-        recorded = _recorded(actions, row.served_us)
+        recorded = actions.recorded_by(row.served_us)
         actions_known = int(np.count_nonzero(recorded.available_us <= row.request_us))
         place = (row.entity, used.state_event_us, used.state_sequence)
         key = (*place, len(known), newest_recorded, newest_available, actions_known)
@@ -121,10 +122,10 @@ class LiveReplay:
             self._histories[symbol] = versions, actions
         return self._histories[symbol]
 
-    def _continue(self, state: EntityState, row: ServedRow, actions: Actions | None) -> NDArray[np.float64]:
+    def _continue(self, state: EntityState, row: ServedRow, actions: Actions) -> NDArray[np.float64]:
         if self._spec.rows.raw == "bars":
             return self._continue_bars(state, row.live_rows["bars"], actions)
-        return self._continue_trades(state, row.live_rows["trades"], actions or Actions.none())
+        return self._continue_trades(state, row.live_rows["trades"], actions)
 
     def _continue_trades(self, state: EntityState, trades: Mapping[str, Any], actions: Actions) -> NDArray[np.float64]:
         values = np.column_stack([_floats(trades["price"]), _floats(trades["size"])])
@@ -133,42 +134,28 @@ class LiveReplay:
         unfinished = self._runner.finish_open_bar(after, _NO_FLOOR).outputs
         return np.asarray(unfinished[-1] if len(unfinished) else after.outputs)
 
-    def _continue_bars(
-        self, state: EntityState, bars: Mapping[str, Any], actions: Actions | None
-    ) -> NDArray[np.float64]:
+    def _continue_bars(self, state: EntityState, bars: Mapping[str, Any], actions: Actions) -> NDArray[np.float64]:
         event_us = _integers(bars["event_us"])
         times = session_times(self._spec.rows.calendar)
         # Of an unfinished bar too, the session is the one that is open just before the bar ends.
         start_us = times.open_us[times.number_of(event_us - 1)]
         names = ("open", "high", "low", "close", "volume")
         values = np.column_stack([start_us.astype(np.float64), *(_floats(bars[name]) for name in names)])
-        ratio = _floats(bars["split_ratio"])
-        effective = np.flatnonzero(ratio != 1.0)
-        given = Actions(start_us[effective], ratio[effective], np.zeros(len(effective)))
         finished, _ = self._runner.advance(
             state,
             event_us,
             np.zeros(len(event_us), dtype=np.int64),
             _integers(bars["available_us"]),
             values,
-            given if actions is None else actions,
+            actions,
             _NO_FLOOR,
         )
         return np.asarray(finished.outputs[-1])
 
 
-def _recorded(actions: ActionVersions, moment_us: int) -> ActionVersions:
-    """The versions that had been recorded by a moment."""
-    kept = actions.created_us <= moment_us
-    return ActionVersions(
-        actions.event_us[kept],
-        actions.sequence[kept],
-        actions.available_us[kept],
-        actions.created_us[kept],
-        actions.deleted[kept],
-        actions.ratio[kept],
-        actions.dividend[kept],
-    )
+def _taken(used: ServedView) -> Actions:
+    """The splits that the server adjusted live rows for."""
+    return Actions.of_splits(_integers([at for at, _ in used.splits]), _floats([ratio for _, ratio in used.splits]))
 
 
 def _floats(values: Sequence[float | str]) -> Floats:
