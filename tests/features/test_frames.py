@@ -20,6 +20,8 @@ from tapeline.core.timestamps import HOUR_US, MINUTE_US, to_us
 from tapeline.features import FeaturePlan, FeatureRequest
 from tapeline.features.leakage import find_leaks
 from tapeline.features.timeframes import FrameCalendar, TimeFrame
+from tapeline.indicators import Indicator, all_indicators
+from tapeline.indicators.schema import schemas_of
 
 from tests.features.frames import Rows, expected, values_of_bars
 from tests.indicators.market import same_bits
@@ -339,3 +341,16 @@ def test_bars_shared_by_features_are_made_once() -> None:
     one = FeaturePlan.of([of("SMA", frame="1h", timeperiod=20)])
     two = FeaturePlan.of([of("SMA", frame="1h", timeperiod=20), of("DIST_SMA", frame="1h", timeperiod=20)])
     assert two.state_size == one.state_size + 1  # the second value that is kept between bars
+
+
+@pytest.mark.parametrize("indicator", all_indicators(), ids=lambda indicator: indicator.name)
+def test_every_feature_of_bars_has_a_frame_and_none_of_ticks(indicator: Indicator) -> None:
+    request = FeatureRequest(indicator.name, frame=TimeFrame.parse("week"))
+    if schemas_of(indicator.inputs) == {"ticks"}:
+        with pytest.raises(ParameterError, match="bars of a time frame have no"):
+            FeaturePlan.of([request])
+        return
+    framed, plain = FeaturePlan.of([request]), FeaturePlan.of([FeatureRequest(indicator.name)])
+    assert framed.outputs == tuple(f"{name}_week" for name in plain.outputs)
+    assert (framed.warm_up, framed.units) == (plain.warm_up, plain.units)
+    assert set(framed.inputs) == {*plain.inputs, "end_week"}
