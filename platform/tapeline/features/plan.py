@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from tapeline.core.errors import ParameterError
 from tapeline.core.hashing import sha256_json
 from tapeline.features import state as states_
-from tapeline.features.checks import check_batch, expect, refuse_batch, refuse_update, shape_of
+from tapeline.features.checks import check_batch, expect, positions, refuse_batch, refuse_update, shape_of
 from tapeline.features.codegen import Program, generate
 from tapeline.features.kernel_source import kernel_sources, normalised
 from tapeline.features.request import FeatureRequest
@@ -64,7 +64,7 @@ class FeaturePlan:
     Thread safety: a plan may be shared; a state may not be updated from two threads at once.
     """
 
-    def __init__(self, requests: Sequence[FeatureRequest]) -> None:
+    def __init__(self, requests: Sequence[FeatureRequest], *, keep: Sequence[str] | None = None) -> None:
         self.requests = tuple(requests)
         if not self.requests:
             raise ParameterError("a feature plan needs at least one request", remedy="See: tapeline features list")
@@ -75,6 +75,13 @@ class FeaturePlan:
         twice = sorted({name for name in self.outputs if self.outputs.count(name) > 1})
         if twice:
             raise ParameterError(f"outputs asked for twice: {', '.join(twice)}", remedy="Name each feature once")
+        if keep is not None:
+            kept = positions(keep, self.outputs)
+            self.requests = tuple(r for r in self.requests if not set(r.columns).isdisjoint(keep))
+            expressions = [expressions[position] for position in kept]
+            self.outputs = tuple(keep)
+            self.units = tuple(self.units[position] for position in kept)
+            self.warm_up = tuple(self.warm_up[position] for position in kept)
         self._program: Program = generate(expressions, self.units)
         self.inputs: tuple[str, ...] = self._program.inputs
         self.state_size: int = self._program.state_size
@@ -90,6 +97,18 @@ class FeaturePlan:
             If an indicator or parameter does not exist, a value is impossible, or an output is asked for twice.
         """
         return cls(requests)
+
+    def cut(self, outputs: Sequence[str]) -> FeaturePlan:
+        """The plan of some of the outputs, in the given order: what only the others need is neither computed nor held.
+
+        Its values equal this plan's bit for bit. It has a hash and states of its own: this plan's states do not fit it.
+
+        Raises
+        ------
+        UnknownNameError, ParameterError
+            If an output does not exist, none is given, or one is given twice.
+        """
+        return FeaturePlan(self.requests, keep=outputs)
 
     @cached_property
     def hash(self) -> str:

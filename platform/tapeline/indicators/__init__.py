@@ -22,6 +22,7 @@ from tapeline.indicators.specification import (
     Indicator,
     Parameter,
     all_indicators,
+    indicator_like,
     indicator_named,
 )
 
@@ -34,6 +35,7 @@ __all__ = [
     "all_indicators",
     "averages",
     "composites",
+    "indicator_like",
     "indicator_named",
     "momentum",
     "oscillators",

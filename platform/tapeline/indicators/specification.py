@@ -23,9 +23,10 @@ Group = Literal[
     "composites",
     "candles",
     "microstructure",
+    "custom",
 ]
 Oracle = Literal[
-    "TA-Lib", "formula", "pandas-ta-classic", "wickra", "talipp", "tulipy", "ta", "orderflow_metrics", "bidask"
+    "TA-Lib", "formula", "pandas-ta-classic", "wickra", "talipp", "tulipy", "ta", "orderflow_metrics", "bidask", "none"
 ]
 
 SPLIT_EXPONENT: Mapping[str, int] = MappingProxyType({"price": -1, "price squared": -2, "shares": 1})
@@ -187,11 +188,33 @@ def indicator_named(name: str) -> Indicator:
     UnknownNameError
         If there is none; the message names the nearest.
     """
+    if name not in _REGISTRY and "." in name:
+        _load_custom()
     if name not in _REGISTRY:
         raise UnknownNameError("indicator", name, _REGISTRY)
     return _REGISTRY[name]
 
 
+def _load_custom() -> None:
+    from tapeline.indicators.custom import load_feature_modules
+
+    load_feature_modules()
+
+
+def indicator_like(name: str) -> Indicator:
+    """The indicator of a name in any case.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is none; the message names the nearest.
+    """
+    if "." in name:
+        _load_custom()
+    folded = {known.casefold(): known for known in _REGISTRY}
+    return indicator_named(folded.get(name.casefold(), name))
+
+
 def all_indicators() -> tuple[Indicator, ...]:
-    """Every registered indicator, in order of registration."""
+    """Every registered indicator, in order of registration; custom ones if their module was imported."""
     return tuple(_REGISTRY.values())
