@@ -58,7 +58,7 @@ def shared() -> list[Indicator]:
 
 def forty() -> list[Indicator]:
     """TA-Lib's and the first of our own up to 40 (without those that need sessions)."""
-    own = [i for i in all_indicators() if i.oracle != "TA-Lib" and "session" not in i.inputs]
+    own = [i for i in all_indicators() if i.oracle != "TA-Lib" and i.schema == "bars" and "session" not in i.inputs]
     return [*shared(), *own][:40]
 
 

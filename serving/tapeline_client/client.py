@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
@@ -175,8 +176,9 @@ def _bar_columns(bars: Sequence[Bar]) -> pb.BarColumns:
         low=[bar.low for bar in bars],
         close=[bar.close for bar in bars],
         volume=[bar.volume for bar in bars],
-        split_ratio=[bar.split_ratio for bar in bars] if any(bar.split_ratio != 1.0 for bar in bars) else None,
     )
+    if any(bar.split_ratio is not None for bar in bars):
+        message.split_ratio.extend(math.nan if bar.split_ratio is None else bar.split_ratio for bar in bars)
     for name in ("start_us", "available_us"):
         values = [getattr(bar, name) for bar in bars]
         if any(value is not None for value in values):

@@ -64,7 +64,8 @@ class Bar:
     available_us
         When the bar was published; none: now.
     split_ratio
-        New shares for one old share, where a split takes effect between the bar before and this one.
+        New shares for one old share, where a split takes effect between the bar before and this one. ``None``, as a rule:
+        the server knows the splits that the last back-fill knew, and refuses another ratio than theirs.
     """
 
     event_us: int
@@ -75,7 +76,7 @@ class Bar:
     volume: float
     start_us: int | None = None
     available_us: int | None = None
-    split_ratio: float = 1.0
+    split_ratio: float | None = None
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Bar:
@@ -93,7 +94,11 @@ class Bar:
             whole = {
                 name: None if values[name] is None else int(values[name]) for name in values if name.endswith("_us")
             }
-            real = {name: float(values[name]) for name in values if not name.endswith("_us")}
+            real = {
+                name: None if values[name] is None and name == "split_ratio" else float(values[name])
+                for name in values
+                if not name.endswith("_us")
+            }
             return cls(**whole, **real)  # type: ignore[arg-type]
         except TypeError as error:
             raise ValueError(f"a bar is not complete: {error}") from None

@@ -13,12 +13,12 @@ from tapeline.indicators import INPUTS, Indicator, all_indicators
 Columns = dict[str, NDArray[np.float64]]
 DAY_US = 86_400_000_000
 
-INDICATORS = all_indicators()
+INDICATORS = tuple(indicator for indicator in all_indicators() if indicator.schema == "bars")
 
 
 @cache
 def everything() -> FeaturePlan:
-    """Every indicator with its defaults."""
+    """Every indicator over bars with its defaults."""
     return FeaturePlan.of([FeatureRequest(indicator.name) for indicator in INDICATORS])
 
 

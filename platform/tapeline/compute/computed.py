@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tapeline.compute.history import Flags, Floats, Integers
 from tapeline.compute.rows import FinishedRows
+from tapeline.features.versions import Flags, Floats, Integers
 
 LONG_AGO_US = -(2**62)
 

@@ -9,11 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-Integers = NDArray[np.int64]
-Floats = NDArray[np.float64]
-Flags = NDArray[np.bool_]
+from tapeline.features.versions import Flags, Floats, Integers
 
 
 @dataclass(frozen=True)
@@ -43,45 +40,6 @@ class Versions:
         return len(self.event_us)
 
 
-@dataclass(frozen=True)
-class SplitVersions:
-    """Stored versions of one entity's splits; ``deleted`` ones are retractions. See :class:`Versions`."""
-
-    event_us: Integers
-    sequence: Integers
-    available_us: Integers
-    created_us: Integers
-    deleted: Flags
-    ratio: Floats
-
-    @classmethod
-    def none(cls) -> SplitVersions:
-        """No splits."""
-        empty = np.empty(0, dtype=np.int64)
-        return cls(empty, empty, empty, empty, np.empty(0, dtype=np.bool_), np.empty(0))
-
-    def known_at(self, moment_us: int) -> tuple[Integers, Floats]:
-        """Effective times and ratios, in order of time, of the splits known at a moment."""
-        known = np.flatnonzero(self.available_us <= moment_us)
-        known = known[newest_of_keys(self.event_us, self.sequence, self.available_us, self.created_us, known)]
-        known = known[~self.deleted[known]]
-        return self.event_us[known], self.ratio[known]
-
-
-def newest_of_keys(
-    event_us: Integers, sequence: Integers, available_us: Integers, created_us: Integers, chosen: Integers
-) -> Integers:
-    """Places in ``chosen`` of the newest version of each key, in the order of keys.
-
-    Newest is the greatest (available, created), as in the point-in-time rule.
-    """
-    order = np.lexsort((created_us[chosen], available_us[chosen], sequence[chosen], event_us[chosen]))
-    event, number = event_us[chosen[order]], sequence[chosen[order]]
-    last = np.ones(len(order), dtype=np.bool_)
-    last[:-1] = (event[1:] != event[:-1]) | (number[1:] != number[:-1])
-    return order[last]
-
-
 def ranks_of(event_us: Integers, sequence: Integers) -> tuple[Integers, Integers, Integers]:
     """Each version's rank among the distinct keys, and the keys' events and sequences in order."""
     order = np.lexsort((sequence, event_us))
@@ -91,27 +49,3 @@ def ranks_of(event_us: Integers, sequence: Integers) -> tuple[Integers, Integers
     ranks = np.empty(len(order), dtype=np.int64)
     ranks[order] = np.cumsum(first) - 1
     return ranks, event[first], number[first]
-
-
-def split_ratios(previous_event_us: int | None, event_us: Integers, split_us: Integers, ratio: Floats) -> Floats:
-    """Ratio of the splits that take effect between each bar and the one before it.
-
-    A split at s belongs to the first bar that ends after s. The first bar of an entity has nothing to be adjusted to and
-    gets 1.
-
-    Parameters
-    ----------
-    previous_event_us
-        End of the bar before the first; ``None`` if there is none.
-    event_us
-        Ends of the bars, in order.
-    split_us, ratio
-        Splits in order of time.
-    """
-    ratios = np.ones(len(event_us))
-    for at, value in zip(split_us.tolist(), ratio.tolist(), strict=True):
-        bar = int(np.searchsorted(event_us, at, side="right"))
-        follows = bar > 0 or (previous_event_us is not None and previous_event_us <= at)
-        if bar < len(ratios) and follows:
-            ratios[bar] *= value
-    return ratios

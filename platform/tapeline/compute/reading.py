@@ -11,8 +11,9 @@ import psycopg
 import pyarrow as pa
 from psycopg import sql
 
-from tapeline.compute.history import Integers, SplitVersions, Versions
+from tapeline.compute.history import Versions
 from tapeline.core.timestamps import from_us, to_us
+from tapeline.features.versions import Integers, SplitVersions
 from tapeline.features.view import FeatureViewSpec, TradeBars
 from tapeline.storage.arrow import read_arrow
 from tapeline.storage.snapshots import Progress, raw_table
@@ -239,6 +240,12 @@ def read_splits(connection: psycopg.Connection[Any], changes: Sequence[Change]) 
         SplitVersions(event[part], sequence[part], available[part], created[part], deleted[part], ratio[part])
         for part in _parts(_integers(table, "place"), len(changes))
     ]
+
+
+def read_all_splits(connection: psycopg.Connection[Any], symbols: Sequence[str]) -> dict[str, SplitVersions]:
+    """All versions of the splits of each symbol."""
+    changes = [Change(symbol, BEGINNING_US, END_US, BEGINNING_US, 0) for symbol in symbols]
+    return dict(zip(symbols, read_splits(connection, changes), strict=True))
 
 
 def _ranges(changes: Sequence[Change]) -> dict[str, object]:

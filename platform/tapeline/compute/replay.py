@@ -23,8 +23,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from tapeline.compute.computed import LONG_AGO_US, ComputedRows, NewRows, Stored
-from tapeline.compute.history import Flags, Floats, Integers, SplitVersions, Versions, newest_of_keys, ranks_of
+from tapeline.compute.history import Versions, ranks_of
 from tapeline.compute.rows import AvailableFloor, EntityState, FinishedRows, RowRunner
+from tapeline.features.versions import Flags, Floats, Integers, SplitVersions, newest_of_keys
 
 _CHECKPOINTS_MAX = 128
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tapeline.compute.history import Floats, Integers, split_ratios
 from tapeline.compute.sessions import SessionTimes, session_times
 from tapeline.features.plan import FeaturePlan
+from tapeline.features.versions import Floats, Integers, split_ratios
 from tapeline.features.view import FeatureViewSpec, TradeBars
 from tapeline.kernels.bars import BAR_COLUMNS, TIME_BAR_STATE_SIZE, time_bar_flush, time_bars_batch
 

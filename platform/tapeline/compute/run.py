@@ -17,12 +17,12 @@ import redis as redis_library
 from psycopg.pq import TransactionStatus
 
 from tapeline.compute.computed import Stored
-from tapeline.compute.history import Integers
 from tapeline.compute.reading import (
     BEGINNING_US,
     END_US,
     Change,
     declared_lag_us,
+    read_all_splits,
     read_changes,
     read_splits,
     read_versions,
@@ -33,6 +33,7 @@ from tapeline.compute.rows import EntityState, RowRunner
 from tapeline.core.errors import EmptyDataError, ParameterError, UnavailableError, UnknownNameError
 from tapeline.core.settings import get_settings
 from tapeline.core.timestamps import to_us
+from tapeline.features.versions import Integers
 from tapeline.features.view import FeatureViewSpec, TradeBars
 from tapeline.storage.feature_tables import append_rows, qualified_name, read_stored, register_view
 from tapeline.storage.snapshots import (
@@ -44,6 +45,7 @@ from tapeline.storage.snapshots import (
     write_progress,
     write_snapshots,
 )
+from tapeline.storage.splits import publish_splits
 from tapeline.storage.state_codec import SavedState
 
 RAW_ROWS_MAX = 2_000_000
@@ -132,7 +134,8 @@ def backfill(
     symbols
         Entities; all of the source if not given.
     redis
-        If given, the newest state of each entity is written there, for streams and requests to continue.
+        If given, the newest state of each entity is written there, for streams and requests to continue, and all its splits,
+        which live rows are adjusted for.
     project
         Prefix of the Redis keys; that of the settings if not given.
     on_entity
@@ -181,11 +184,14 @@ def backfill(
         if redis is not None:
             with connection.transaction():
                 newest = newest_states(connection, spec, chosen)
+                splits = read_all_splits(connection, chosen)
+            project = project or get_settings().project
             try:
-                published = publish_states(redis, project or get_settings().project, spec, newest)
+                publish_splits(redis, project, splits, horizon_us)
+                published = publish_states(redis, project, spec, newest)
             except redis_library.RedisError as error:
                 raise UnavailableError(
-                    f"the newest states could not be written to Redis: {error}",
+                    f"the newest states and splits could not be written to Redis: {error}",
                     where=f"view {spec.name}@{spec.version}",
                     remedy="Start it and run the back-fill again: the feature table is complete",
                 ) from error

@@ -149,15 +149,22 @@ class FeaturePlan:
             )
         return states_.encode(state, self.hash)
 
-    def restore(self, data: bytes) -> Floats:
+    def restore(self, data: bytes, *, verify: bool = True) -> Floats:
         """The state of :meth:`save`'s bytes.
+
+        Parameters
+        ----------
+        data
+            The bytes.
+        verify
+            Whether to check their checksum; not needed where a checksum around them was checked.
 
         Raises
         ------
         IntegrityError
             If they are damaged or belong to another plan.
         """
-        return states_.decode(data, self.hash, self.state_size)
+        return states_.decode(data, self.hash, self.state_size, verify=verify)
 
     def compile(self) -> FeaturePlan:
         """Compile now, or load what was compiled before; returns the plan."""

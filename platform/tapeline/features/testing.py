@@ -19,18 +19,22 @@ from tapeline.core.timestamps import MINUTE_US
 from tapeline.features.leakage import find_leaks
 from tapeline.features.plan import FeaturePlan
 from tapeline.features.request import FeatureRequest
-from tapeline.features.sample_rows import Columns, rows_of, sample_bars
+from tapeline.features.sample_rows import Columns, rows_of, sample_bars, sample_ticks
 from tapeline.indicators import Indicator, indicator_named
 from tapeline.indicators.expression import Constant
 from tapeline.indicators.formula import formula
+from tapeline.indicators.schema import COLUMNS
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Reference = Callable[[Columns], Sequence[Floats]]
 
 TOLERANCE = 1e-9
-_PRICES = ("open", "high", "low", "close")
-_PRICE_POWER = {"price": 1, "price squared": 2}
+_PRICES = tuple(name for name, column in COLUMNS.items() if column.split_power == 1)
+_PRICE_POWER = {
+    "price": 1.0, "price squared": 2.0, "price per share": 1.0,
+    "money": 1.0, "per money": -1.0, "per root money": -0.5,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ def check_indicator(
     parameters
         Others than the defaults.
     columns
-        Row columns to check with, float64 (N,) each, without bad values; None: made-up bars, long enough to be warm.
+        Row columns to check with, float64 (N,) each, without bad values; None: made-up bars or ticks, enough to be warm.
     reference
         The definition written independently: columns → an array (N,) for each output, NaN before the warm-up. Values must
         agree to 1e-9 of themselves or of a typical one.
@@ -125,7 +129,8 @@ class _Subject:
 
     @cached_property
     def columns(self) -> Columns:
-        return self.given or sample_bars(max(self.plan.warm_up) * 2 + 400)
+        count = max(self.plan.warm_up) * 2 + 400
+        return self.given or (sample_bars(count) if self.indicator.schema == "bars" else sample_ticks(4 * count))
 
     @cached_property
     def count(self) -> int:
@@ -178,8 +183,14 @@ def _specification(subject: _Subject) -> str:
 
 
 def _warm_up(subject: _Subject) -> str:
+    """Of ticks, how many rows a value takes depends on what they carry: there it must only come, and stay."""
     for name, warm_up, values in zip(subject.plan.outputs, subject.plan.warm_up, subject.results.T, strict=True):
         early = np.flatnonzero(~np.isnan(values[: warm_up - 1]))
+        known = np.flatnonzero(~np.isnan(values))
+        if not len(known):
+            return f"{name} never has a value in {len(values)} rows"
+        if subject.indicator.schema == "ticks":
+            warm_up = int(known[0]) + 1
         late = np.flatnonzero(~np.isfinite(values[warm_up - 1 :]))
         if len(early):
             return f"{name} has a value at row {early[0]}, before its declared warm-up of {warm_up} rows"
@@ -228,12 +239,12 @@ def _bad_rows(subject: _Subject) -> str:
     without = subject.compute(kept)
     for name in subject.indicator.inputs:
         values = subject.columns[name].copy()
-        values[at] = np.nan
+        values[at] = np.inf
         results = subject.compute(subject.columns | {name: values})
         if not np.isnan(results[at]).all():
-            return f"a row with {name} NaN has a value"
+            return f"a row with {name} infinite has a value"
         if wrong := subject.differing(np.delete(results, at, axis=0), without):
-            return f"a row with {name} NaN leaves a trace: {wrong}"
+            return f"a row with {name} infinite leaves a trace: {wrong}"
     return ""
 
 
@@ -242,9 +253,7 @@ def _scaled(subject: _Subject) -> str:
         prices = {name: subject.columns[name] * factor for name in _PRICES if name in subject.columns}
         results = subject.compute(subject.columns | prices)
         for position, unit in enumerate(subject.plan.units):
-            wanted = subject.results[:, position] * factor ** _PRICE_POWER.get(unit, 0)
-            if unit == "money":
-                wanted = subject.results[:, position] * factor
+            wanted = subject.results[:, position] * factor ** _PRICE_POWER.get(unit, 0.0)
             if wrong := _unequal(results[:, position], wanted):
                 return f"{subject.plan.outputs[position]} ({unit}) does not scale as its unit says, prices × {factor:g}: {wrong}"
     return ""
@@ -269,7 +278,8 @@ def _constant(subject: _Subject) -> str:
 
 
 def _no_volume(subject: _Subject) -> str:
-    return subject.infinite(subject.columns | {"volume": np.zeros(subject.count)}, "without volume")
+    empty = {name: np.zeros(subject.count) for name in subject.columns if name == "volume"}
+    return subject.infinite(subject.columns | empty, "without volume")
 
 
 def _one_row(subject: _Subject) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from tapeline.indicators import (
     averages,
     composites,
+    microstructure,
     momentum,
     oscillators,
     statistics,
@@ -16,7 +17,8 @@ from tapeline.indicators import (
     volatility,
     volume,
 )
-from tapeline.indicators.expression import INPUTS, Expression
+from tapeline.indicators.expression import Expression
+from tapeline.indicators.schema import INPUTS, TICK_INPUTS
 from tapeline.indicators.specification import (
     SPLIT_EXPONENT,
     Indicator,
@@ -29,6 +31,7 @@ from tapeline.indicators.specification import (
 __all__ = [
     "INPUTS",
     "SPLIT_EXPONENT",
+    "TICK_INPUTS",
     "Expression",
     "Indicator",
     "Parameter",
@@ -37,6 +40,7 @@ __all__ = [
     "composites",
     "indicator_like",
     "indicator_named",
+    "microstructure",
     "momentum",
     "oscillators",
     "statistics",

@@ -7,6 +7,7 @@ under one name, because generated programs import its steps and numba keeps thei
 from __future__ import annotations
 
 import importlib
+import inspect
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -14,7 +15,8 @@ from importlib.metadata import entry_points
 from typing import get_args
 
 from tapeline.core.errors import ConfigurationError, ParameterError, TapelineError, UnknownNameError
-from tapeline.indicators.expression import INPUTS, UNDEFINED, Constant, Expression, apply, guard, outcomes
+from tapeline.indicators.expression import UNDEFINED, Constant, Expression, apply, guard, outcomes
+from tapeline.indicators.schema import COLUMNS, schemas_of
 from tapeline.indicators.specification import Indicator, Oracle, Unit, all_indicators, indicator
 from tapeline.kernels.primitive import primitive
 
@@ -102,11 +104,13 @@ def _checked(name: str, outputs: Mapping[str, Unit], build: Build) -> str:
         )
     if any(known.name == name for known in all_indicators()):
         raise ParameterError("it is registered already", where=where, remedy="Rename one; after an edit, start anew")
-    code = build.__code__
-    defaults = len(build.__defaults__ or ())
-    for argument in code.co_varnames[: code.co_argcount - defaults]:
-        if argument not in INPUTS:
-            raise UnknownNameError("row column", argument, INPUTS, where=where)
+    arguments = inspect.signature(build).parameters.values()
+    inputs = [argument.name for argument in arguments if argument.default is inspect.Parameter.empty]
+    for column in inputs:
+        if column not in COLUMNS:
+            raise UnknownNameError("row column", column, COLUMNS, where=where)
+    if len(schemas_of(inputs)) != 1:
+        raise ParameterError("it must read columns of bars or columns of ticks", where=f"{where}, reads {inputs}")
     return match[1]
 
 

@@ -10,9 +10,6 @@ from typing import Any
 
 from tapeline.kernels.primitive import Primitive, count_of, primitive_of
 
-INPUTS = ("open", "high", "low", "close", "volume", "session")
-"""Row columns that an indicator may take, in row order."""
-
 Constant = int | float
 
 UNDEFINED = math.nan
@@ -26,11 +23,12 @@ class Operation:
     Parameters
     ----------
     kind
-        ``input`` (a row column), ``guard`` (the first operand, NaN where any is), an arithmetic sign, or ``call``.
+        ``input`` (a row column), ``sound`` (1 where a row column is possible or not carried, else NaN), ``guard`` (the
+        first operand, NaN where any is), an arithmetic sign, or ``call``.
     operands
         The values it is computed from.
     constants
-        Compile-time constants of the step; for ``input``, the column's name.
+        Compile-time constants of the step; for ``input`` and ``sound``, the column's name.
     primitive
         The step, if the kind is ``call``.
     """
@@ -101,6 +99,11 @@ def _value(value: Expression | float) -> Expression:
 def column(name: str) -> Expression:
     """A column of the row: adjusted for splits, NaN where it is missing or impossible."""
     return Expression(Operation("input", (), (name,)))
+
+
+def sound(name: str) -> Expression:
+    """1 where a tick's column is possible or not carried at all, NaN where it is impossible."""
+    return Expression(Operation("sound", (), (name,)))
 
 
 def guard(*values: Expression) -> tuple[Expression, ...]:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tapeline.indicators.expression import Expression, Operation, column, guard
+from tapeline.indicators.expression import Expression, Operation
 from tapeline.indicators.named_constants import Named, named, spelled
 from tapeline.indicators.specification import Indicator
 from tapeline.kernels.primitive import Primitive
@@ -64,8 +64,7 @@ def formula(indicator: Indicator) -> Formula:
         Written anew from the graph that plans compile.
     """
     parameters = {p.name: named(p.default, p.name) for p in indicator.parameters}
-    built = indicator.build(*guard(*(column(name) for name in indicator.inputs)), **parameters)
-    outputs = built if isinstance(built, tuple) else (built,)
+    outputs = indicator.expressions_of(parameters)
     return _Writer({*indicator.inputs, *parameters}).write(dict(zip(indicator.outputs, outputs, strict=True)))
 
 
@@ -112,7 +111,7 @@ class _Writer:
         """How often each value and which results of each operation are used."""
         if expression.operation.kind == "guard":
             others = expression.operation.operands
-            self.guarded |= any(_seen_through(o).operation.kind != "input" for o in others)
+            self.guarded |= any(_seen_through(o).operation.kind not in {"input", "sound"} for o in others)
         expression = _seen_through(expression)
         operation = expression.operation
         self.results.setdefault(operation.key, set()).add(expression.index)

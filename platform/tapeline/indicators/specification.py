@@ -9,9 +9,23 @@ from types import MappingProxyType
 from typing import Literal
 
 from tapeline.core.errors import ParameterError, UnknownNameError
-from tapeline.indicators.expression import INPUTS, Constant, Expression, column, guard
+from tapeline.indicators.expression import Constant, Expression, column, guard, sound
+from tapeline.indicators.schema import COLUMNS, Schema, schemas_of
 
-Unit = Literal["price", "price squared", "shares", "money", "percent", "ratio", "logarithm", "rows", "flag"]
+Unit = Literal[
+    "price",
+    "price squared",
+    "price per share",
+    "shares",
+    "money",
+    "per money",
+    "per root money",
+    "percent",
+    "ratio",
+    "logarithm",
+    "rows",
+    "flag",
+]
 Group = Literal[
     "averages",
     "oscillators",
@@ -26,10 +40,22 @@ Group = Literal[
     "custom",
 ]
 Oracle = Literal[
-    "TA-Lib", "formula", "pandas-ta-classic", "wickra", "talipp", "tulipy", "ta", "orderflow_metrics", "bidask", "none"
+    "TA-Lib",
+    "formula",
+    "pandas-ta-classic",
+    "wickra",
+    "talipp",
+    "tulipy",
+    "ta",
+    "orderflow_metrics",
+    "bidask",
+    "tclf",
+    "none",
 ]
 
-SPLIT_EXPONENT: Mapping[str, int] = MappingProxyType({"price": -1, "price squared": -2, "shares": 1})
+SPLIT_EXPONENT: Mapping[str, int] = MappingProxyType(
+    {"price": -1, "price squared": -2, "price per share": -2, "shares": 1}
+)
 """Power of the cumulative split factor that turns a value per share of the first day into one per share of today."""
 
 PERIOD_MAX = 10_000
@@ -80,8 +106,9 @@ class Indicator:
     group
         The catalogue's group.
     inputs
-        Row columns it takes. A row where one of them is missing or impossible (NaN, infinite, price ≤ 0, volume < 0)
-        gives NaN and otherwise counts as absent.
+        Columns it takes, all of bars or all of ticks. A bar where one of them is missing or impossible (NaN, infinite,
+        price ≤ 0, volume < 0) gives NaN and otherwise counts as absent. A tick need not carry them all; where one of
+        them is impossible, the tick gives NaN and otherwise counts as absent.
     parameters
         In the order of the column name.
     outputs
@@ -93,7 +120,8 @@ class Indicator:
     summary
         One line.
     build
-        Expressions of the outputs from the guarded inputs and the parameters.
+        Expressions of the outputs from the guarded inputs and the parameters. Of a tick, an input is NaN where the event
+        does not carry it, and the outputs are current values: between the events that change one, it is what it was.
     """
 
     name: str
@@ -105,6 +133,11 @@ class Indicator:
     oracle: Oracle
     summary: str
     build: Callable[..., Expression | tuple[Expression, ...]] = field(repr=False)
+
+    @property
+    def schema(self) -> Schema:
+        """The kind of rows it is computed over."""
+        return next(iter(schemas_of(self.inputs)))
 
     def complete(self, given: Mapping[str, Constant]) -> dict[str, Constant]:
         """All parameters: the given ones, checked, and the others' defaults.
@@ -135,8 +168,17 @@ class Indicator:
         UnknownNameError, ParameterError
             If a parameter does not exist or has an impossible value.
         """
-        built = self.build(*guard(*(column(name) for name in self.inputs)), **self.complete(given))
-        return built if isinstance(built, tuple) else (built,)
+        return self.expressions_of(self.complete(given))
+
+    def expressions_of(self, complete: Mapping[str, Constant]) -> tuple[Expression, ...]:
+        """The outputs' expressions for a value of every parameter, unchecked."""
+        if self.schema == "bars":
+            built = self.build(*guard(*(column(name) for name in self.inputs)), **complete)
+            return built if isinstance(built, tuple) else (built,)
+        usable = guard(*(sound(name) for name in self.inputs))[0]
+        columns = (guard(column(name), usable)[0] for name in self.inputs)
+        built = self.build(*columns, **complete)
+        return tuple(guard(value, usable)[0] for value in (built if isinstance(built, tuple) else (built,)))
 
 
 def _spell(value: Constant) -> str:
@@ -158,7 +200,7 @@ def indicator(
 ) -> Callable[[Callable[..., Expression | tuple[Expression, ...]]], Indicator]:
     """Register a function as an indicator.
 
-    Its arguments without a default are row columns, those with one are parameters; a whole-number parameter without
+    Its arguments without a default are columns of bars or of ticks, those with one are parameters; a whole-number parameter without
     bounds is a period of 2 to 10,000 rows. The docstring's first line is the summary.
     """
 
@@ -170,8 +212,10 @@ def indicator(
             for a in arguments
             if a.default is not inspect.Parameter.empty
         )
-        if name in _REGISTRY or not set(inputs) <= set(INPUTS) or not build.__doc__:
+        if name in _REGISTRY or not set(inputs) <= set(COLUMNS) or not build.__doc__:
             raise ValueError(f"indicator {name}: registered twice, takes an unknown column, or has no docstring")
+        if len(schemas_of(inputs)) != 1:
+            raise ValueError(f"indicator {name}: takes no column, or columns of bars and of ticks")
         _REGISTRY[name] = Indicator(
             name, group, inputs, parameters, dict(outputs), source, oracle, build.__doc__.splitlines()[0], build
         )

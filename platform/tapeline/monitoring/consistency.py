@@ -40,7 +40,7 @@ class Cause(StrEnum):
     VERSION = "version"
     """The value was computed by another version of the kernels than the view's table holds."""
     SPLIT = "split"
-    """The request's live rows were adjusted for other splits than are recorded: one was left out, or nobody recorded it."""
+    """Live rows were adjusted for other splits than are recorded: one was not yet published, or only the caller knew it."""
     LAG = "lag"
     """The online store was behind the offline one: what had been recorded was not materialized yet."""
     AHEAD = "ahead"
@@ -249,7 +249,7 @@ class _ViewReplay:
         cause = Cause.UNKNOWN
         if self._spec.plan.hash != used.plan_hash:
             cause = Cause.VERSION
-        elif _equal(served, self._live.from_history(row, used, splits_of_request=True)[self._columns]).all():
+        elif _equal(served, self._live.from_history(row, used, as_served=True)[self._columns]).all():
             cause = Cause.SPLIT
         elif any(_equal(served, each[self._columns]).all() for each in self._live.from_snapshots(row, used)):
             cause = Cause.LAG

@@ -10,17 +10,17 @@ import psycopg
 from numpy.typing import NDArray
 
 from tapeline.compute.computed import LONG_AGO_US
-from tapeline.compute.history import Floats, Integers, SplitVersions, Versions, newest_of_keys
-from tapeline.compute.reading import BEGINNING_US, END_US, Change, read_splits, read_versions
+from tapeline.compute.history import Versions
+from tapeline.compute.reading import BEGINNING_US, END_US, Change, read_all_splits, read_versions
 from tapeline.compute.rows import AvailableFloor, EntityState, RowRunner
 from tapeline.compute.sessions import session_times
 from tapeline.core.timestamps import from_us
+from tapeline.features.versions import Floats, Integers, SplitVersions, newest_of_keys
 from tapeline.features.view import FeatureViewSpec
 from tapeline.monitoring.served import ServedRow, ServedView
 from tapeline.storage.state_codec import decode_state
 
 _NO_FLOOR = AvailableFloor(LONG_AGO_US, LONG_AGO_US)
-_NO_SPLITS = (np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float64))
 
 
 class LiveReplay:
@@ -43,13 +43,13 @@ class LiveReplay:
         self._histories: dict[str, tuple[Versions, SplitVersions]] = {}
         self._states: dict[tuple[Any, ...], EntityState] = {}
 
-    def from_history(self, row: ServedRow, used: ServedView, *, splits_of_request: bool = False) -> NDArray[np.float64]:
+    def from_history(self, row: ServedRow, used: ServedView, *, as_served: bool = False) -> NDArray[np.float64]:
         """Features, shape (outputs,), of the raw rows recorded by then, continued by the request's rows.
 
-        These are adjusted for the splits recorded by then, as a back-fill would, or for those that the request gave.
+        These are adjusted for the splits recorded by then, as a back-fill would, or for those that the server took.
         """
         _, splits = self._history(row.entity)
-        known = None if splits_of_request else _recorded(splits, row.served_us).known_at(row.request_us)
+        known = _taken(used) if as_served else splits.recorded_by(row.served_us).known_at(row.request_us)
         return self._continue(self._state(row, used), row, known)
 
     def from_snapshots(self, row: ServedRow, used: ServedView) -> list[NDArray[np.float64]]:
@@ -71,7 +71,7 @@ class LiveReplay:
         for (data,) in snapshots:
             saved = decode_state(bytes(data), plan_hash=self._runner.plan.hash)
             state = EntityState(self._runner.plan.restore(saved.plan_state), saved.bar_state, saved.outputs)
-            results.append(self._continue(state, row, None))
+            results.append(self._continue(state, row, _taken(used)))
         return results
 
     def _state(self, row: ServedRow, used: ServedView) -> EntityState:
@@ -86,7 +86,7 @@ class LiveReplay:
         known = known[before]
         newest_recorded = int(versions.created_us[known].max()) if len(known) else 0
         newest_available = int(versions.available_us[known].max()) if len(known) else 0
-        recorded = _recorded(splits, row.served_us)
+        recorded = splits.recorded_by(row.served_us)
         splits_known = int(np.count_nonzero(recorded.available_us <= row.request_us))
         place = (row.entity, used.state_event_us, used.state_sequence)
         key = (*place, len(known), newest_recorded, newest_available, splits_known)
@@ -118,16 +118,13 @@ class LiveReplay:
                 self._histories.clear()
             change = [Change(symbol, BEGINNING_US, END_US, BEGINNING_US, 0)]
             [versions] = read_versions(self._connection, self._spec, change, [(BEGINNING_US, -(2**63))])
-            [splits] = read_splits(self._connection, change)
-            self._histories[symbol] = versions, splits
+            self._histories[symbol] = versions, read_all_splits(self._connection, [symbol])[symbol]
         return self._histories[symbol]
 
-    def _continue(
-        self, state: EntityState, row: ServedRow, splits: tuple[Integers, Floats] | None
-    ) -> NDArray[np.float64]:
+    def _continue(self, state: EntityState, row: ServedRow, splits: tuple[Integers, Floats]) -> NDArray[np.float64]:
         if self._runner.width_us is None:
             return self._continue_bars(state, row.live_rows["bars"], splits)
-        return self._continue_trades(state, row.live_rows["trades"], splits or _NO_SPLITS)
+        return self._continue_trades(state, row.live_rows["trades"], splits)
 
     def _continue_trades(
         self, state: EntityState, trades: Mapping[str, Any], splits: tuple[Integers, Floats]
@@ -138,7 +135,7 @@ class LiveReplay:
         return np.asarray(self._runner.finish_open_bar(after, splits, _NO_FLOOR).outputs[-1])
 
     def _continue_bars(
-        self, state: EntityState, bars: Mapping[str, Any], splits: tuple[Integers, Floats] | None
+        self, state: EntityState, bars: Mapping[str, Any], splits: tuple[Integers, Floats]
     ) -> NDArray[np.float64]:
         event_us = _integers(bars["event_us"])
         times = session_times(self._spec.rows.calendar)
@@ -146,31 +143,21 @@ class LiveReplay:
         start_us = times.open_us[times.number_of(event_us - 1)]
         names = ("open", "high", "low", "close", "volume")
         values = np.column_stack([start_us.astype(np.float64), *(_floats(bars[name]) for name in names)])
-        ratio = _floats(bars["split_ratio"])
-        effective = np.flatnonzero(ratio != 1.0)
         finished, _ = self._runner.advance(
             state,
             event_us,
             np.zeros(len(event_us), dtype=np.int64),
             _integers(bars["available_us"]),
             values,
-            (start_us[effective], ratio[effective]) if splits is None else splits,
+            splits,
             _NO_FLOOR,
         )
         return np.asarray(finished.outputs[-1])
 
 
-def _recorded(splits: SplitVersions, moment_us: int) -> SplitVersions:
-    """The versions that had been recorded by a moment."""
-    kept = splits.created_us <= moment_us
-    return SplitVersions(
-        splits.event_us[kept],
-        splits.sequence[kept],
-        splits.available_us[kept],
-        splits.created_us[kept],
-        splits.deleted[kept],
-        splits.ratio[kept],
-    )
+def _taken(used: ServedView) -> tuple[Integers, Floats]:
+    """The splits that the server adjusted live rows for."""
+    return _integers([at for at, _ in used.splits]), _floats([ratio for _, ratio in used.splits])
 
 
 def _floats(values: Sequence[float | str]) -> Floats:

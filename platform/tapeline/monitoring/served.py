@@ -31,6 +31,8 @@ class ServedView:
         Position of the stored state that live rows continued.
     partial
         Whether an unfinished bar took part.
+    splits
+        Effective times (µs) and ratios of the splits that live rows were adjusted for.
     """
 
     view: str
@@ -43,6 +45,7 @@ class ServedView:
     state_event_us: int | None
     state_sequence: int | None
     partial: bool
+    splits: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,7 @@ def _served(
             state_event_us=view["state_event_us"],
             state_sequence=view["state_sequence"],
             partial=view["partial"],
+            splits=tuple((int(at), float(ratio)) for at, ratio in view.get("splits", ())),
         )
         for view in views
     ]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
+from typing import Self
 
 import numpy as np
 from tapeline.core.errors import ParameterError
+from tapeline.storage.keys import entity_part_of
 
-from tapeline_serving.engine.live import continue_with_bars, continue_with_trades, decode
+from tapeline_serving.engine.live import Splits, continue_with_bars, continue_with_trades, decode, known_splits
 from tapeline_serving.engine.model import Batcher, Model
 from tapeline_serving.engine.plan import PlannedView, ServingPlan
 from tapeline_serving.engine.reading import is_stale, read_values
@@ -20,12 +23,47 @@ from tapeline_serving.engine.types import (
     PredictRequest,
     Vectors,
     ViewUse,
+    entity_status,
 )
 from tapeline_serving.engine.warm_up import explain_undefined
 from tapeline_serving.store.connection import RedisConnection
 
-_OK, _UNDEFINED = int(FeatureStatus.OK), int(FeatureStatus.UNDEFINED)  # comparing with an enumeration is slow
+_OK = int(FeatureStatus.OK)  # comparing with an enumeration is slow
 _QUIET_NS = 30_000  # a queued request begins sooner than that after the one before it
+
+
+class Reading:
+    """What a request asked of the store; to be entered before, and left after, all that is done with it.
+
+    Between asking and taking the answer there is time to check the request's rows.
+    """
+
+    __slots__ = ("_alone", "_engine", "_redis", "_reply")
+
+    def __init__(self, engine: Engine, redis: RedisConnection, reply: asyncio.Future[list[bytes | None]]) -> None:
+        self._engine = engine
+        self._redis = redis
+        self._reply = reply
+        self._alone = False
+
+    def __enter__(self) -> Self:
+        engine = self._engine
+        engine.in_flight += 1
+        # The only request there is, and come by itself rather than out of a queue behind the one before it?
+        self._alone = engine.in_flight == 1 and time.perf_counter_ns() - engine.answered_ns > _QUIET_NS
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._engine.in_flight -= 1
+        self._engine.answered_ns = time.perf_counter_ns()
+        if not self._reply.cancel() and not self._reply.cancelled():
+            self._reply.exception()  # of an answer that nobody took, nobody need be told
+
+    def reply(self) -> asyncio.Future[list[bytes | None]]:
+        """The answer, for which a request without company holds the loop."""
+        if self._alone:
+            self._redis.poll(self._reply)
+        return self._reply
 
 
 class Engine:
@@ -39,75 +77,106 @@ class Engine:
         The bundle's model, replayed.
     redis
         The online store.
+
+    Attributes
+    ----------
+    in_flight
+        Requests that are being answered.
+    answered_ns
+        When the last one was, by ``time.perf_counter_ns``.
     """
 
     def __init__(self, plan: ServingPlan, model: Model, redis: RedisConnection) -> None:
         self.plan = plan
         self._batcher = Batcher(model)
-        self._in_flight = 0
-        self._answered_ns = 0
+        self.in_flight = 0
+        self.answered_ns = 0
         self._redis = redis
         self._views = tuple((view.name, view.version, view.plan_hash) for view in plan.views)
         self._takes_bars = any(not view.takes_trades for view in plan.views)
         self._takes_trades = any(view.takes_trades for view in plan.views)
 
-    async def predict(self, request: PredictRequest) -> tuple[Vectors, Outputs]:
-        """Feature vectors and, for each output, an array of shape (entities,).
+    def begin(self, request: PredictRequest) -> Reading:
+        """Ask the store for what a request needs, whose rows may still be unchecked.
 
         Raises
         ------
         ParameterError
             If an entity carries rows of a kind that no view is computed from.
+        UnavailableError
+            If Redis is away.
+        """
+        entities = request.entities
+        for entity in entities:
+            self._check_kinds(entity)
+        parts = [entity_part_of(entity.symbol) for entity in entities]
+        keys = [
+            (view.state_prefix if _live(view, entity) else view.value_prefix) + part
+            for view in self.plan.views
+            for entity, part in zip(entities, parts, strict=True)
+        ]
+        keys += [
+            self.plan.splits_prefix + part
+            for entity, part in zip(entities, parts, strict=True)
+            if entity.has_bars or entity.has_trades
+        ]
+        return Reading(self, self._redis, self._redis.mget(keys))
+
+    async def predict(self, request: PredictRequest, reading: Reading) -> tuple[Vectors, Outputs]:
+        """Feature vectors and, for each output, an array of shape (entities,).
+
+        Parameters
+        ----------
+        request
+            Checked as a whole.
+        reading
+            Of :meth:`begin` for this request, and entered.
+
+        Raises
+        ------
         ContinuityError
             If live rows do not directly follow the stored state.
+        InvalidDataError
+            If a live row contradicts a known split.
         IntegrityError
             If a stored value or state is damaged, or of another layout or plan.
         UnavailableError
             If Redis is away.
         """
-        self._in_flight += 1
-        try:
-            vectors = await self.read(request)
-            if self._in_flight == 1:
-                return vectors, self._batcher.run_alone(vectors.values)
-            return vectors, await self._batcher.run(vectors.values)
-        finally:
-            self._in_flight -= 1
-            self._answered_ns = time.perf_counter_ns()
+        vectors = await self.read(request, reading)
+        if self.in_flight == 1:
+            return vectors, self._batcher.run_alone(vectors.values)
+        return vectors, await self._batcher.run(vectors.values)
 
-    async def read(self, request: PredictRequest) -> Vectors:
+    async def read(self, request: PredictRequest, reading: Reading) -> Vectors:
         """Feature vectors of a request's entities, without a prediction."""
         entities = request.entities
-        for entity in entities:
-            self._check_kinds(entity)
-        keys = [
-            view.state_key(entity.symbol) if _live(view, entity) else view.value_key(entity.symbol)
-            for view in self.plan.views
+        stored = await reading.reply()
+        count = len(entities)
+        vectors = Vectors.blank(count, len(self.plan.feature_names))
+        splits = iter(stored[count * len(self.plan.views) :])
+        known = [
+            known_splits(entity.symbol, packed, request.now_us)
+            if (entity.has_bars or entity.has_trades) and (packed := next(splits)) is not None
+            else None
             for entity in entities
         ]
-        stored = await self._redis.mget(keys, poll=self._has_no_company())
-        count = len(entities)
-        shape = (count, len(self.plan.feature_names))
-        vectors = Vectors(np.full(shape, np.nan), np.full(shape, int(FeatureStatus.MISSING), dtype=np.uint8))
         by_view = [
-            self._fill(view, entities, stored[number * count : (number + 1) * count], request.now_us, vectors)
+            self._fill(view, request, stored[number * count : (number + 1) * count], known, vectors)
             for number, view in enumerate(self.plan.views)
         ]
         vectors.uses = [list(uses) for uses in zip(*by_view, strict=True)]
-        if (vectors.statuses == _UNDEFINED).any():
+        if vectors.has_undefined:
             await explain_undefined(self.plan, entities, vectors, self._redis)
+        vectors.overall = [entity_status(statuses) for statuses in vectors.statuses]
         return vectors
 
-    def _has_no_company(self) -> bool:
-        """Whether the only request there is came by itself, rather than out of a queue behind the one before it."""
-        return self._in_flight == 1 and time.perf_counter_ns() - self._answered_ns > _QUIET_NS
-
     def _check_kinds(self, entity: EntityRequest) -> None:
-        for rows, takes, kind in (
-            (entity.bars, self._takes_bars, "session bars"),
-            (entity.trades, self._takes_trades, "trades"),
+        for given, takes, kind in (
+            (entity.has_bars, self._takes_bars, "session bars"),
+            (entity.has_trades, self._takes_trades, "trades"),
         ):
-            if rows is not None and not takes:
+            if given and not takes:
                 raise ParameterError(
                     f"no view of {self.plan.manifest.model} is computed from {kind}",
                     where=f"entity {entity.symbol}",
@@ -117,17 +186,20 @@ class Engine:
     def _fill(
         self,
         view: PlannedView,
-        entities: Sequence[EntityRequest],
+        request: PredictRequest,
         stored: Sequence[bytes | None],
-        now_us: int,
+        splits: Sequence[Splits | None],
         vectors: Vectors,
     ) -> list[ViewUse]:
+        entities, now_us = request.entities, request.now_us
         live = [row for row, entity in enumerate(entities) if _live(view, entity)]
         if not live:
             return read_values(view, slice(None), stored, now_us, vectors)
         uses = [ViewUse()] * len(entities)
         for row in live:
-            uses[row] = _continue(view, entities[row], stored[row], row, now_us, vectors)
+            uses[row] = _continue(view, entities[row], stored[row], splits[row], row, now_us, vectors)
+        if len(live) == len(entities):
+            return uses
         rest = [row for row in range(len(entities)) if row not in set(live)]
         if rest:
             for row, use in zip(
@@ -152,11 +224,17 @@ class Engine:
 
 
 def _live(view: PlannedView, entity: EntityRequest) -> bool:
-    return (entity.trades if view.takes_trades else entity.bars) is not None
+    return entity.has_trades if view.takes_trades else entity.has_bars
 
 
 def _continue(
-    view: PlannedView, entity: EntityRequest, stored: bytes | None, row: int, now_us: int, vectors: Vectors
+    view: PlannedView,
+    entity: EntityRequest,
+    stored: bytes | None,
+    splits: Splits | None,
+    row: int,
+    now_us: int,
+    vectors: Vectors,
 ) -> ViewUse:
     """Continue one entity's state and put what it gives into its vector."""
     into = view.into
@@ -167,11 +245,12 @@ def _continue(
     if state.available_us > now_us:
         vectors.statuses[row, into] = FeatureStatus.NOT_YET_AVAILABLE
         return ViewUse(state_event_us=state.event_us, state_sequence=state.sequence)
-    if entity.trades is not None and view.takes_trades:
-        values, use = continue_with_trades(view, entity.symbol, state, entity.trades)
+    if view.takes_trades:
+        assert entity.trades is not None
+        values, use = continue_with_trades(view, entity.symbol, state, entity.trades, splits)
     else:
         assert entity.bars is not None
-        values, use = continue_with_bars(view, entity.symbol, state, entity.bars)
+        values, use = continue_with_bars(view, entity.symbol, state, entity.bars, splits)
     assert use.event_us is not None
     assert use.rows_seen is not None
     selected = values[view.pick]

@@ -6,14 +6,17 @@ taken only where they directly follow the state; anything else would silently gi
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 
 import numpy as np
 from numpy.typing import NDArray
-from tapeline.core.errors import ContinuityError
+from tapeline.core.errors import ContinuityError, InvalidDataError
 from tapeline.core.timestamps import format_us
+from tapeline.features.versions import Floats, Integers, split_ratios
 from tapeline.features.view import TradeBars
 from tapeline.kernels.bars import BAR_COLUMNS, TIME_BAR_STATE_SIZE, time_bars_batch
+from tapeline.storage.splits import decode_splits
 from tapeline.storage.state_codec import SavedState, decode_state
 
 from tapeline_serving.engine.plan import PlannedView
@@ -22,9 +25,12 @@ from tapeline_serving.engine.types import LiveBars, LiveTrades, Origin, ViewUse
 _START, _END = BAR_COLUMNS.index("start_us"), BAR_COLUMNS.index("end_us")
 _LAST_SEQUENCE, _AVAILABLE = BAR_COLUMNS.index("last_sequence"), BAR_COLUMNS.index("available_us")
 
+Splits = tuple[Integers, Floats]
+"""Effective times and ratios, in order of time, of the splits known at the request's clock."""
+
 
 def continue_with_bars(
-    view: PlannedView, symbol: str, stored: SavedState, bars: LiveBars
+    view: PlannedView, symbol: str, stored: SavedState, bars: LiveBars, splits: Splits | None
 ) -> tuple[NDArray[np.float64], ViewUse]:
     """Features after the last of some session bars.
 
@@ -38,6 +44,8 @@ def continue_with_bars(
         The state they continue.
     bars
         At least one. Each must be that of the session after the one before it; the last may be unfinished.
+    splits
+        Known splits; ``None`` if the symbol never had one.
 
     Returns
     -------
@@ -48,18 +56,26 @@ def continue_with_bars(
     ------
     ContinuityError
         If a bar is not the next session's, or the bundle's calendar does not know that session.
+    InvalidDataError
+        If a bar names another ratio than the known split that takes effect with it.
     """
-    plan = view.spec.plan
+    plan = view.plan
     last_session = _session_of(view, symbol, stored)
     partial = False
     for number in range(len(bars)):
         partial = _check_bar(view, symbol, bars, number, last_session + 1 + number)
-    state = plan.restore(stored.plan_state)
-    out = np.empty(len(plan.outputs), dtype=np.float64)
-    numbers = range(view.session_first + last_session + 1, view.session_first + last_session + 1 + len(bars))
-    columns = [numbers if name == "session" else bars.columns[name] for name in plan.inputs]
-    for event_us, available_us, row in zip(bars.event_us, bars.available_us, zip(*columns, strict=True), strict=True):
-        plan.update(state, event_us, 0, available_us, np.array(row, dtype=np.float64), out)
+    count = len(bars)
+    ratios = [1.0] * count
+    adjusted: tuple[tuple[int, float], ...] = ()
+    if splits is not None or bars.split_ratio is not None:
+        ratios, adjusted = _bar_ratios(view, symbol, stored, bars, splits, last_session + 1)
+    state = plan.restore(stored.plan_state, verify=False)
+    out = np.empty(len(plan.outputs))
+    first = view.session_first + last_session + 1
+    given = bars.columns | {"split_ratio": ratios, "session": range(first, first + count)}
+    rows = np.array([given[name] for name in plan.inputs], dtype=np.float64).T
+    for number, (event_us, available_us) in enumerate(zip(bars.event_us, bars.available_us, strict=True)):
+        plan.update(state, event_us, 0, available_us, rows[number], out)
     return out, ViewUse(
         Origin.LIVE,
         event_us=bars.event_us[-1],
@@ -68,12 +84,13 @@ def continue_with_bars(
         partial=partial,
         state_event_us=stored.event_us,
         state_sequence=stored.sequence,
-        rows_seen=stored.rows_seen + len(bars),
+        rows_seen=stored.rows_seen + count,
+        splits=adjusted,
     )
 
 
 def continue_with_trades(
-    view: PlannedView, symbol: str, stored: SavedState, trades: LiveTrades
+    view: PlannedView, symbol: str, stored: SavedState, trades: LiveTrades, splits: Splits | None
 ) -> tuple[NDArray[np.float64], ViewUse]:
     """Features after some trades: of the bars they finish, and of the bar they leave unfinished.
 
@@ -81,7 +98,7 @@ def continue_with_trades(
     ----------
     view
         A view over bars from trades.
-    symbol, stored
+    symbol, stored, splits
         As for `continue_with_bars`.
     trades
         At least one; the first must directly follow the last trade in the state, by sequence, and so on.
@@ -98,7 +115,7 @@ def continue_with_trades(
     InvalidDataError
         If a price or size is impossible.
     """
-    plan = view.spec.plan
+    plan = view.plan
     rows_spec = view.spec.rows
     assert isinstance(rows_spec, TradeBars)
     _check_sequence(symbol, stored, trades)
@@ -117,8 +134,10 @@ def continue_with_trades(
     )
     whole = made[:, (_END, _LAST_SEQUENCE, _AVAILABLE)].astype(np.int64)
     start_us = made[:, _START].astype(np.int64)
-    columns = [_trade_column(view, made, start_us, name) for name in plan.inputs]
-    state = plan.restore(stored.plan_state)
+    state = plan.restore(stored.plan_state, verify=False)
+    position = plan.position(state)
+    ratios, adjusted = _ratios_of(position.event_us if position.rows_seen else None, whole[:, 0], splits)
+    columns = [ratios if name == "split_ratio" else _trade_column(view, made, start_us, name) for name in plan.inputs]
     out, ends = plan.batch(
         np.ascontiguousarray(whole[:, 0]),
         np.ascontiguousarray(whole[:, 1]),
@@ -137,7 +156,19 @@ def continue_with_trades(
         state_event_us=stored.event_us,
         state_sequence=stored.sequence,
         rows_seen=plan.position(ends[0]).rows_seen,
+        splits=adjusted,
     )
+
+
+def known_splits(symbol: str, stored: bytes, now_us: int) -> Splits:
+    """The splits of an entity that are known at the request's clock.
+
+    Raises
+    ------
+    IntegrityError
+        If the bytes are damaged.
+    """
+    return decode_splits(stored, where=f"splits of {symbol}").known_at(now_us)
 
 
 def decode(view: PlannedView, symbol: str, stored: bytes) -> SavedState:
@@ -189,6 +220,41 @@ def _check_bar(view: PlannedView, symbol: str, bars: LiveBars, number: int, sess
     )
 
 
+def _bar_ratios(
+    view: PlannedView, symbol: str, stored: SavedState, bars: LiveBars, splits: Splits | None, session: int
+) -> tuple[list[float], tuple[tuple[int, float], ...]]:
+    """The ratio of each bar, and the splits behind them: the known ones, and those that only the caller knows."""
+    found, adjusted = _ratios_of(stored.event_us if stored.rows_seen else None, np.array(bars.event_us), splits)
+    ratios = found.tolist()
+    for number, given in enumerate(bars.split_ratio or ()):
+        if math.isnan(given) or given == ratios[number]:
+            continue
+        if ratios[number] != 1.0:
+            raise InvalidDataError(
+                f"split_ratio {given:g}, where a split of ratio {ratios[number]:g} is known",
+                where=f"bars of {symbol}, row {number}",
+                remedy="Leave split_ratio out, or correct the split by `tapeline ingest` and `tapeline backfill`",
+            )
+        ratios[number] = given
+        adjusted = (*adjusted, (int(view.session_open_us[session + number]), given))
+    return ratios, adjusted
+
+
+def _ratios_of(
+    previous_us: int | None, event_us: Integers, splits: Splits | None
+) -> tuple[Floats, tuple[tuple[int, float], ...]]:
+    """Ratios of bars with these ends, and the splits that take effect with them."""
+    if splits is None:
+        return np.ones(len(event_us)), ()
+    since_us = int(event_us[0]) if previous_us is None else previous_us
+    effective = tuple(
+        (at, ratio)
+        for at, ratio in zip(splits[0].tolist(), splits[1].tolist(), strict=True)
+        if since_us <= at < event_us[-1]
+    )
+    return split_ratios(previous_us, event_us, *splits), effective
+
+
 def _check_sequence(symbol: str, stored: SavedState, trades: LiveTrades) -> None:
     expected = np.arange(stored.sequence + 1, stored.sequence + 1 + len(trades))
     wrong = np.flatnonzero(trades.sequence != expected)
@@ -210,8 +276,6 @@ def _check_sequence(symbol: str, stored: SavedState, trades: LiveTrades) -> None
 def _trade_column(
     view: PlannedView, made: NDArray[np.float64], start_us: NDArray[np.int64], name: str
 ) -> NDArray[np.float64]:
-    if name == "split_ratio":
-        return np.ones(len(made))
     if name == "session":
         within = np.searchsorted(view.session_open_us, start_us, side="right") - 1
         if len(within) and (int(within.min()) < 0 or int(start_us.max()) >= int(view.session_close_us[-1])):

@@ -8,11 +8,13 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 from tapeline.core.errors import LineageError, ModelNotReadyError
+from tapeline.features.plan import FeaturePlan
 from tapeline.features.view import FeatureViewSpec, TradeBars
 from tapeline.registry.manifest import BundleManifest, ViewReference
-from tapeline.storage.keys import entity_key_sorted, view_prefix
+from tapeline.storage.keys import view_prefix
 from tapeline.storage.packed import Layout
-from tapeline.storage.state_codec import state_key
+from tapeline.storage.splits import splits_prefix
+from tapeline.storage.state_codec import state_prefix
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,11 @@ class PlannedView:
         """`session_close_us` as Python numbers, which are searched faster one at a time."""
         return [int(close_us) for close_us in self.session_close_us]
 
+    @cached_property
+    def plan(self) -> FeaturePlan:
+        """The compiled kernels."""
+        return self.spec.plan
+
     @property
     def name(self) -> str:
         """The view's name."""
@@ -79,16 +86,14 @@ class PlannedView:
         return isinstance(self.spec.rows, TradeBars)
 
     @cached_property
-    def _value_prefix(self) -> bytes:
+    def value_prefix(self) -> bytes:
+        """What the keys of packed values begin with; the entity's part follows."""
         return view_prefix(self.project, self.name, self.version)
 
-    def value_key(self, symbol: str) -> bytes:
-        """Where the packed value of an entity is."""
-        return self._value_prefix + entity_key_sorted([symbol])
-
-    def state_key(self, symbol: str) -> bytes:
-        """Where the kernel state of an entity is."""
-        return state_key(self.project, self.name, self.version, symbol)
+    @cached_property
+    def state_prefix(self) -> bytes:
+        """What the keys of kernel states begin with; the entity's part follows."""
+        return state_prefix(self.project, self.name, self.version)
 
 
 @dataclass(frozen=True)
@@ -99,6 +104,7 @@ class ServingPlan:
     bundle_sha256: str
     views: tuple[PlannedView, ...]
     feature_names: tuple[str, ...]
+    splits_prefix: bytes
 
     @classmethod
     def of(cls, manifest: BundleManifest, bundle_sha256: str, project: str) -> ServingPlan:
@@ -116,7 +122,7 @@ class ServingPlan:
         views = tuple(_planned(reference, manifest, project) for reference in manifest.views)
         several = len(views) > 1
         names = tuple(f"{f.view}:{f.name}" if several else f.name for f in manifest.features)
-        return cls(manifest, bundle_sha256, views, names)
+        return cls(manifest, bundle_sha256, views, names, splits_prefix(project))
 
 
 def _as_slice(places: NDArray[np.intp]) -> slice | NDArray[np.intp]:

@@ -48,6 +48,7 @@ def read_values(
     if undefined.any():
         statuses[undefined] = FeatureStatus.UNDEFINED
         statuses[read.nulls[:, view.pick]] = FeatureStatus.MISSING
+        vectors.has_undefined = True
     uses = []
     for row, (event_us, sequence, available_us, _) in enumerate(read.times.tolist()):
         if event_us == UNKNOWN:

@@ -11,8 +11,6 @@ import logging
 import math
 import struct
 import threading
-import time
-import uuid
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -25,18 +23,18 @@ from tapeline_serving.engine.types import (
     EntityStatus,
     LiveBars,
     LiveTrades,
+    Origin,
     Outputs,
     PredictRequest,
     Vectors,
     ViewUse,
-    entity_status,
 )
 
 logger = logging.getLogger("tapeline.serving.log")
 
 _BATCH_ROWS_MAX = 5_000
 _BATCH_WAIT_S = 0.2
-_REQUESTS_AT_A_STRETCH = 8
+_REQUESTS_AT_A_STRETCH = 16
 _BACKOFF_S_MIN = 0.1
 _BACKOFF_S_MAX = 5.0
 _COLUMNS = (
@@ -90,11 +88,11 @@ class ServedRequest:
                 _I64.pack(self.request.now_us - _POSTGRES_EPOCH_US),
             )
         )
-        request_id = _COLUMN_COUNT + _field(uuid.UUID(self.request.request_id).bytes)
+        request_id = _COLUMN_COUNT + _field(bytes.fromhex(self.request.request_id.replace("-", "")))
         columns = [output.tolist() for output in self.outputs]
         for number, entity in enumerate(self.request.entities):
             statuses = self.vectors.statuses[number]
-            has_prediction = entity_status(statuses) is not EntityStatus.NO_FEATURES
+            has_prediction = self.vectors.overall[number] is not EntityStatus.NO_FEATURES
             yield b"".join(
                 (
                     request_id,
@@ -120,17 +118,23 @@ def _float8_array(values: list[float]) -> bytes:
     return head + b"".join(_F8_ELEMENT.pack(8, value) for value in values)
 
 
+_encode_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+
+
 def _jsonb(value: Any) -> bytes:
-    return b"\x01" + json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
+    return b"\x01" + _encode_json(value).encode()
+
+
+_ORIGINS = {origin: origin.name.lower() for origin in Origin}
 
 
 def _use(view: tuple[str, int, str], use: ViewUse) -> dict[str, Any]:
     name, version, plan_hash = view
-    return {
+    described = {
         "view": name,
         "version": version,
         "plan_hash": plan_hash,
-        "origin": use.origin.name.lower(),
+        "origin": _ORIGINS[use.origin],
         "event_us": use.event_us,
         "available_us": use.available_us,
         "sequence": use.sequence,
@@ -139,6 +143,9 @@ def _use(view: tuple[str, int, str], use: ViewUse) -> dict[str, Any]:
         "state_sequence": use.state_sequence,
         "rows_seen": use.rows_seen,
     }
+    if use.splits:
+        described["splits"] = use.splits
+    return described
 
 
 def _live_rows(bars: LiveBars | None, trades: LiveTrades | None) -> bytes:
@@ -150,6 +157,7 @@ def _live_rows(bars: LiveBars | None, trades: LiveTrades | None) -> bytes:
             "start_us": bars.start_us,
             "event_us": bars.event_us,
             "available_us": bars.available_us,
+            "split_ratio": None if bars.split_ratio is None else _exact(bars.split_ratio),
             **{name: _exact(column) for name, column in bars.columns.items()},
         }
     if trades is not None:
@@ -285,12 +293,13 @@ def _write(connection: psycopg.Connection[Any], requests: list[ServedRequest]) -
             " ON COMMIT DELETE ROWS"
         )
         with cursor.copy(f"COPY served_incoming ({_COLUMNS}) FROM STDIN (FORMAT BINARY)") as copy:
-            copy.write(_COPY_HEAD)
-            for number, served in enumerate(requests):
-                copy.write(b"".join(served.rows()))
+            waiting: list[bytes] = [_COPY_HEAD]
+            for number, served in enumerate(requests, 1):
+                waiting += served.rows()
                 if number % _REQUESTS_AT_A_STRETCH == 0:
-                    time.sleep(0)  # hand the interpreter to the event loop, which should not wait for a whole batch
-            copy.write(_COPY_END)
+                    copy.write(b"".join(waiting))  # and hand the interpreter to the event loop, which should not wait long
+                    waiting.clear()
+            copy.write(b"".join((*waiting, _COPY_END)))
         # A retry of a request carries the same id and gets the same answer, which need not be kept twice. Another answer
         # under that id was served, too, and is to be replayed like any other. The key holds the time as well, for
         # hypertables, so it alone would keep both; an hour is long for a retry and short for a search.

@@ -22,6 +22,9 @@ class FeatureStatus(IntEnum):
     UNDEFINED = 8
 
 
+_OK, _MISSING = int(FeatureStatus.OK), int(FeatureStatus.MISSING)  # comparing with an enumeration is slow
+
+
 class EntityStatus(IntEnum):
     """What is to be known about one entity's prediction."""
 
@@ -53,13 +56,16 @@ class LiveBars:
     event_us, available_us
         Microseconds UTC.
     columns
-        By name (open, high, low, close, volume, split_ratio): prices as traded, volume in shares.
+        By name (open, high, low, close, volume): prices as traded, volume in shares.
+    split_ratio
+        New shares for one old share, NaN for a bar whose split the caller left to the store; ``None``: all are.
     """
 
     start_us: list[int] | None
     event_us: list[int]
     available_us: list[int]
     columns: dict[str, list[float]]
+    split_ratio: list[float] | None = None
 
     def __len__(self) -> int:
         return len(self.event_us)
@@ -79,18 +85,28 @@ class LiveTrades:
         return len(self.event_us)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class EntityRequest:
-    """One entity of a request, with the rows that continue its states."""
+    """One entity of a request.
+
+    Attributes
+    ----------
+    has_bars, has_trades
+        Whether rows come with it that continue its states; known before the rows themselves are checked.
+    bars, trades
+        The checked rows.
+    """
 
     symbol: str
+    has_bars: bool = False
+    has_trades: bool = False
     bars: LiveBars | None = None
     trades: LiveTrades | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class PredictRequest:
-    """A checked request."""
+    """A request; its rows are checked while the store is being asked."""
 
     entities: list[EntityRequest]
     request_id: str
@@ -107,6 +123,8 @@ class ViewUse:
         Of the row the values describe; ``None`` without a value.
     state_event_us, state_sequence, rows_seen
         Position of the stored state that live rows continued; ``None`` otherwise.
+    splits
+        Effective times (µs) and ratios of the splits that the live rows were adjusted for.
     """
 
     origin: Origin = Origin.NONE
@@ -117,6 +135,7 @@ class ViewUse:
     state_event_us: int | None = None
     state_sequence: int | None = None
     rows_seen: int | None = None
+    splits: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(slots=True)
@@ -131,16 +150,30 @@ class Vectors:
         Shape (entities, features), uint8, `FeatureStatus`.
     uses
         For each entity, for each view of the plan.
+    overall
+        For each entity, what its statuses come to.
+    has_undefined
+        Whether a status is UNDEFINED, and the reason is still to be found.
     """
 
     values: NDArray[np.float64]
     statuses: NDArray[np.uint8]
     uses: list[list[ViewUse]] = field(default_factory=list)
+    overall: list[EntityStatus] = field(default_factory=list)
+    has_undefined: bool = False
+
+    @classmethod
+    def blank(cls, entities: int, features: int) -> Vectors:
+        """Vectors in which everything is missing."""
+        vectors = cls(np.empty((entities, features)), np.empty((entities, features), dtype=np.uint8))
+        vectors.values.fill(np.nan)
+        vectors.statuses.fill(_MISSING)
+        return vectors
 
 
 def entity_status(statuses: NDArray[np.uint8]) -> EntityStatus:
     """What the statuses of an entity's features, shape (features,), come to."""
-    usable = int(np.count_nonzero(statuses == int(FeatureStatus.OK)))
-    if usable == len(statuses):
+    usable = statuses.tobytes().count(_OK)
+    if usable == statuses.size:
         return EntityStatus.OK
     return EntityStatus.DEGRADED if usable else EntityStatus.NO_FEATURES

@@ -84,21 +84,24 @@ class RedisConnection:
             self._protocol.abort("the server is stopping")
             self._protocol = None
 
-    def mget(self, keys: Sequence[bytes], *, poll: bool = False) -> asyncio.Future[list[bytes | None]]:
+    def mget(self, keys: Sequence[bytes]) -> asyncio.Future[list[bytes | None]]:
         """Values of ``keys`` in their order, ``None`` where there is none, by one MGET.
-
-        With ``poll`` the loop is held for up to 0.1 ms until the answer is there: Redis needs less than that, and
-        falling asleep and being woken takes more. Right for a request that has the loop for itself.
 
         Raises
         ------
         UnavailableError
             As `execute`.
         """
-        reply = self.execute(b"MGET", *keys)
-        if poll and _MAY_POLL and not reply.done() and self._protocol is not None:
+        return self.execute(b"MGET", *keys)
+
+    def poll(self, reply: asyncio.Future[Any]) -> None:
+        """Hold the loop for up to 0.1 ms until an answer is there.
+
+        Redis needs less than that, and falling asleep and being woken takes more. Right for a request that has the loop for
+        itself.
+        """
+        if _MAY_POLL and not reply.done() and self._protocol is not None:
             self._protocol.poll(reply)
-        return reply
 
     def execute(self, *command: bytes) -> asyncio.Future[Any]:
         """The reply to any one command.

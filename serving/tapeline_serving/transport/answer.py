@@ -6,7 +6,7 @@ import numpy as np
 from tapeline_client._generated import serving_pb2 as pb
 
 from tapeline_serving.engine.plan import ServingPlan
-from tapeline_serving.engine.types import EntityStatus, FeatureStatus, Outputs, PredictRequest, Vectors, entity_status
+from tapeline_serving.engine.types import EntityStatus, FeatureStatus, Outputs, PredictRequest, Vectors
 
 
 def write_response(
@@ -35,13 +35,13 @@ def write_response(
     if include_features:
         response.feature_names.extend(plan.feature_names)
     for row, entity in enumerate(request.entities):
-        statuses = vectors.statuses[row]
-        status = entity_status(statuses)
+        status = vectors.overall[row]
         prediction = response.predictions.add(symbol=entity.symbol, status=int(status))
         if status is not EntityStatus.NO_FEATURES:
             for name, column in columns:
                 prediction.outputs[name] = column[row]
         if status is not EntityStatus.OK:
+            statuses = vectors.statuses[row]
             for position in np.flatnonzero(statuses != FeatureStatus.OK).tolist():
                 prediction.issues.add(feature=plan.feature_names[position], status=int(statuses[position]))
         for view, use in zip(plan.views, vectors.uses[row], strict=True):

@@ -17,10 +17,11 @@ from tapeline_client._generated import serving_pb2 as pb
 
 from tapeline_serving.engine.engine import Engine
 from tapeline_serving.engine.served_log import ServedLog
+from tapeline_serving.engine.types import Outputs, PredictRequest, Vectors
 from tapeline_serving.metrics import Metrics
 from tapeline_serving.transport.answer import write_response
 from tapeline_serving.transport.errors import ERROR_CLASS_KEY, status_code
-from tapeline_serving.transport.translate import read_request
+from tapeline_serving.transport.translate import read_entities, read_rows
 
 logger = logging.getLogger("tapeline.serving")
 
@@ -80,10 +81,17 @@ class InferenceServicer:
     async def _predict(self, message: pb.PredictRequest) -> pb.PredictResponse:
         engine = self._ready()
         manifest = engine.plan.manifest
-        request = read_request(message, self._settings, manifest.model, manifest.version, self._clock.now_us())
-        vectors, outputs = await engine.predict(request)
+        request = read_entities(message, self._settings, manifest.model, manifest.version, self._clock.now_us())
+        with engine.begin(request) as reading:
+            read_rows(message, request)  # while Redis looks the keys up
+            vectors, outputs = await engine.predict(request, reading)
+        response = write_response(engine.plan, request, vectors, outputs, include_features=message.include_features)
+        # The log can wait until the answer is on its way: this runs after gRPC has sent what is returned here.
+        asyncio.get_running_loop().call_soon(self._keep, engine, request, vectors, outputs)
+        return response
+
+    def _keep(self, engine: Engine, request: PredictRequest, vectors: Vectors, outputs: Outputs) -> None:
         self._log.offer(engine.served(request, vectors, outputs))
-        return write_response(engine.plan, request, vectors, outputs, include_features=message.include_features)
 
     async def model_info(self, _: pb.ModelInfoRequest, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         """Describe what is served."""

@@ -23,13 +23,11 @@ from tapeline_client._generated import serving_pb2 as pb
 
 from tapeline_serving.engine.types import EntityRequest, LiveBars, LiveTrades, PredictRequest
 
-_PRICES = ("open", "high", "low", "close")
 
-
-def read_request(
+def read_entities(
     message: pb.PredictRequest, settings: Settings, model: str, version: str, now_us: int
 ) -> PredictRequest:
-    """A checked request.
+    """A request without its rows: all that must be known to ask the store; :func:`read_rows` adds them.
 
     Parameters
     ----------
@@ -40,11 +38,11 @@ def read_request(
     model, version
         What this server serves.
     now_us
-        The clock at the request; no live row may lie after it.
+        The clock at the request.
 
     Raises
     ------
-    EmptyDataError, ParameterError, InvalidDataError, OutOfOrderError, UnknownNameError, LimitError
+    EmptyDataError, ParameterError, InvalidDataError, UnknownNameError, LimitError
         See the service's comment in the proto file.
     """
     if message.model and message.model not in (model, f"{model}@{version}"):
@@ -67,20 +65,36 @@ def read_request(
         if symbol in seen:
             raise ParameterError(f"{symbol} is named twice", remedy="Name each entity once a request")
         seen.add(symbol)
-        bars = trades = None
-        live_rows += len(entity.bars.event_us) + len(entity.trades.event_us)
+        has_bars = has_trades = False
+        if entity.HasField("bars"):
+            live_rows += (rows := len(entity.bars.event_us))
+            has_bars = rows > 0 or _refuse_columns(entity.bars, f"bars of {symbol}")
+        if entity.HasField("trades"):
+            live_rows += (rows := len(entity.trades.event_us))
+            has_trades = rows > 0 or _refuse_columns(entity.trades, f"trades of {symbol}")
         if live_rows > settings.live_rows_per_request_max:
             raise LimitError(
                 f"the request carries more than {settings.live_rows_per_request_max} live rows",
                 where=f"entity {symbol}",
                 remedy="Send only what came after the stored state, or raise live_rows_per_request_max",
             )
-        if entity.HasField("bars"):
-            bars = _read_bars(entity.bars, symbol, now_us)
-        if entity.HasField("trades"):
-            trades = _read_trades(entity.trades, symbol, now_us)
-        entities.append(EntityRequest(symbol, bars, trades))
+        entities.append(EntityRequest(symbol, has_bars, has_trades))
     return PredictRequest(entities, _request_id(message.request_id), now_us)
+
+
+def read_rows(message: pb.PredictRequest, request: PredictRequest) -> None:
+    """Check the live rows of a message and put them into the request of :func:`read_entities`.
+
+    Raises
+    ------
+    InvalidDataError, OutOfOrderError, ParameterError
+        If a row is impossible, out of order, or lies after the request's clock.
+    """
+    for entity, received in zip(request.entities, message.entities, strict=True):
+        if entity.has_bars:
+            entity.bars = _read_bars(received.bars, entity.symbol, request.now_us)
+        if entity.has_trades:
+            entity.trades = _read_trades(received.trades, entity.symbol, request.now_us)
 
 
 def _request_id(text: str) -> str:
@@ -95,64 +109,64 @@ def _request_id(text: str) -> str:
         ) from None
 
 
-def _read_bars(message: pb.BarColumns, symbol: str, now_us: int) -> LiveBars | None:
-    where = f"bars of {symbol}"
+def _read_bars(message: pb.BarColumns, symbol: str, now_us: int) -> LiveBars:
     event_us = list(message.event_us)
-    if not event_us:
-        _refuse_columns(message, where)
-        return None
     count = len(event_us)
-    columns = {name: list(getattr(message, name)) for name in (*_PRICES, "volume")}
-    columns["split_ratio"] = list(message.split_ratio) or [1.0] * count
+    columns = {
+        "open": list(message.open),
+        "high": list(message.high),
+        "low": list(message.low),
+        "close": list(message.close),
+        "volume": list(message.volume),
+    }
     available_us = list(message.available_us) or [now_us] * count
-    start_us = list(message.start_us) or None
-    for name, column in (*columns.items(), ("available_us", available_us), ("start_us", start_us)):
-        if column is not None and len(column) != count:
-            raise _uneven(name, len(column), count, where)
-    _refuse_future(max(event_us), 0, now_us, where)
+    bars = LiveBars(list(message.start_us) or None, event_us, available_us, columns, list(message.split_ratio) or None)
+    for name, column in columns.items():
+        if len(column) != count:
+            raise _uneven(name, len(column), count, f"bars of {symbol}")
+    for name, given in (("available_us", available_us), ("start_us", bars.start_us), ("split_ratio", bars.split_ratio)):
+        if given is not None and len(given) != count:
+            raise _uneven(name, len(given), count, f"bars of {symbol}")
+    latest_us = max(event_us)
+    if latest_us > now_us:
+        _refuse_future(latest_us, 0, now_us, f"bars of {symbol}")
     for row in range(count):
-        fault = _fault(row, start_us, event_us, available_us, columns)
+        fault = _fault(row, bars)
         if fault:
-            raise InvalidDataError(fault, where=f"{where}, row {row}")
+            raise InvalidDataError(fault, where=f"bars of {symbol}, row {row}")
         if row and event_us[row] <= event_us[row - 1]:
-            raise OutOfOrderError("time going backwards", where=f"{where}, row {row}")
-    _refuse_future(0, max(available_us), now_us, where)
-    return LiveBars(start_us, event_us, available_us, columns)
+            raise OutOfOrderError("time going backwards", where=f"bars of {symbol}, row {row}")
+    latest_us = max(available_us)
+    if latest_us > now_us:
+        _refuse_future(0, latest_us, now_us, f"bars of {symbol}")
+    return bars
 
 
-def _fault(
-    row: int,
-    start_us: list[int] | None,
-    event_us: list[int],
-    available_us: list[int],
-    columns: dict[str, list[float]],
-) -> str | None:
+def _fault(row: int, bars: LiveBars) -> str | None:
     """What is wrong with a bar in itself.
 
     Comparisons with NaN are false: a missing price is the kernels' business, a contradiction is not.
     """
-    open_, high, low, close = (columns[name][row] for name in _PRICES)
+    columns = bars.columns
+    open_, high, low, close = columns["open"][row], columns["high"][row], columns["low"][row], columns["close"][row]
     if high < low:
         return "a bar with high < low"
     if open_ > high or open_ < low:
         return "a bar whose open lies outside low..high"
     if close > high or close < low:
         return "a bar whose close lies outside low..high"
-    if not 0.0 < columns["split_ratio"][row] < math.inf:
+    if bars.split_ratio is not None and (bars.split_ratio[row] <= 0.0 or bars.split_ratio[row] == math.inf):
         return "an impossible split_ratio"
-    if start_us is not None and start_us[row] >= event_us[row]:
+    if bars.start_us is not None and bars.start_us[row] >= bars.event_us[row]:
         return "a bar that ends before it starts"
-    if available_us[row] < event_us[row]:
+    if bars.available_us[row] < bars.event_us[row]:
         return "a row available before it happened"
     return None
 
 
-def _read_trades(message: pb.TradeColumns, symbol: str, now_us: int) -> LiveTrades | None:
+def _read_trades(message: pb.TradeColumns, symbol: str, now_us: int) -> LiveTrades:
     where = f"trades of {symbol}"
     event_us = _times(message.event_us)
-    if len(event_us) == 0:
-        _refuse_columns(message, where)
-        return None
     available_us = _available(message.available_us, event_us, where, now_us)
     sequence = _times(message.sequence)
     _same_length(sequence, event_us, "sequence", where)
@@ -213,9 +227,11 @@ def _uneven(name: str, length: int, count: int, where: str) -> InvalidDataError:
     )
 
 
-def _refuse_columns(message: pb.BarColumns | pb.TradeColumns, where: str) -> None:
+def _refuse_columns(message: pb.BarColumns | pb.TradeColumns, where: str) -> bool:
+    """Refuse columns without times; ``False``, for there are no rows then."""
     if message.ListFields():
         raise InvalidDataError("column event_us is missing", where=where, remedy="Give every row its event time")
+    return False
 
 
 def _refuse_where(
