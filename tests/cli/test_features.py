@@ -8,7 +8,9 @@ from typing import get_args
 import pytest
 import typer
 from tapeline.cli.features import register
-from tapeline.core.errors import UnknownNameError
+from tapeline.core.errors import ParameterError, UnknownNameError
+from tapeline.features.catalogue import VIEWS, view
+from tapeline.features.describe import search
 from tapeline.indicators import all_indicators
 from tapeline.indicators.specification import Oracle
 from typer.testing import CliRunner
@@ -51,6 +53,81 @@ def test_show_tells_parameters_and_source() -> None:
     assert "timeperiod = 14 (1 to 10000)" in shown
     assert "Wilder 1978" in shown
     assert json.loads(_run("show", "ATR", "--json"))["outputs"] == [{"name": "atr_14", "unit": "price", "warm_up": 15}]
+
+
+def test_a_group_can_be_listed_alone() -> None:
+    listed = json.loads(_run("list", "--group", "averages", "--json"))
+    assert {entry["group"] for entry in listed} == {"averages"}
+    with pytest.raises(UnknownNameError, match="averages"):
+        _run("list", "--group", "avrages")
+
+
+def test_show_writes_the_formula() -> None:
+    shown = _run("show", "zscore")
+    assert "zscore = (close − a) / √(b / (timeperiod − 1))" in shown
+    assert "moments(x, n): Mean and sum" in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "first"),
+    [
+        ("rsi", "RSI"),
+        ("RIS", "RSI"),
+        ("true range", "TRANGE"),
+        ("average true rnge", "ATR"),
+        ("bollinger", "SQUEEZE"),
+        ("boolinger", "SQUEEZE"),
+        ("stoch_d", "STOCH"),
+        ("kaufman", "KAMA"),
+        ("wilder 1978 parabolic", "SAR"),
+    ],
+)
+def test_search_finds_names_words_and_near_misses(words: str, first: str) -> None:
+    assert first in [indicator.name for indicator in search(words)][:5]
+
+
+def test_search_of_nothing_like_it_is_empty() -> None:
+    assert search("qqqqqq") == []
+    assert search("  ") == []
+    assert search("rsi qqqqqq") == []
+    assert json.loads(_run("search", "true range", "--json"))[0]["name"] == "TRANGE"
+    assert "TRANGE" in _run("search", "true range")
+
+
+def test_explain_tells_what_a_plan_costs_and_what_a_cut_saves() -> None:
+    told = json.loads(_run("explain", "rsi(14), CMO, macd", "--keep", "rsi_14", "--json"))
+    assert [output["name"] for output in told["outputs"]][:2] == ["rsi_14", "cmo_14"]
+    assert told["inputs"] == ["close", "split_ratio"]
+    assert told["operations_merged"] == told["operations_of_features_alone"] - told["operations"] == 6
+    assert {tuple(part["features"]) for part in told["shared"]} == {("rsi_14", "cmo_14")}
+    cut = told["cut"]
+    assert cut["outputs"] == ["rsi_14"]
+    assert 0 < cut["state_bytes_per_symbol"] == told["state_bytes_per_symbol"] - cut["state_bytes_saved_per_symbol"]
+    shown = _run("explain", "rsi(14), CMO, macd", "--keep", "rsi_14")
+    assert "gain_and_loss(close)" in shown
+    assert "cut: state_bytes_saved_per_symbol" in shown
+
+
+@pytest.mark.parametrize("spec", VIEWS, ids=lambda spec: f"{spec.name}@{spec.version}")
+def test_every_view_can_be_explained(spec) -> None:
+    told = json.loads(_run("explain", f"{spec.name}@{spec.version}", "--json"))
+    assert [output["name"] for output in told["outputs"]] == list(view(spec.name, spec.version).columns)
+    assert told["state_bytes_per_symbol"] == 8 * spec.plan.state_size
+    assert told["state_bytes_of_features_alone"] >= told["state_bytes_per_symbol"]
+
+
+@pytest.mark.parametrize(
+    ("plan", "error", "told"),
+    [
+        ("daily_tecnical", UnknownNameError, "daily_technical"),
+        ("rzi", UnknownNameError, "rsi"),
+        ("rsi(0)", ParameterError, "out of bounds"),
+        ("rsi, nothing(3)", UnknownNameError, "unknown indicator"),
+    ],
+)
+def test_what_cannot_be_explained_is_named(plan: str, error: type[Exception], told: str) -> None:
+    with pytest.raises(error, match=told):
+        _run("explain", plan)
 
 
 def test_an_unknown_name_gets_the_nearest() -> None:

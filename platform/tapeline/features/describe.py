@@ -132,6 +132,8 @@ def _likeness(word: str, other: str) -> float:
         return 1.0
     if len(word) >= 3 and other.startswith(word):
         return 0.9
+    if len(word) >= 3 and sorted(word) == sorted(other):
+        return 0.8  # letters changed places
     ratio = difflib.SequenceMatcher(None, word, other).ratio() if abs(len(word) - len(other)) <= 2 else 0.0
     return ratio * 0.8 if ratio >= _NEAR else 0.0
 

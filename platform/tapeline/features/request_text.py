@@ -28,7 +28,7 @@ def parse_requests(text: str) -> tuple[FeatureRequest, ...]:
     >>> [request.columns[0] for request in parse_requests("rsi(5), macd(signalperiod=4)")]
     ['rsi_5', 'macd_12_26_4']
     """
-    requests = []
+    requests: list[FeatureRequest] = []
     at = 0
     while at < len(text) or not requests:
         match = _CALL.match(text, at)

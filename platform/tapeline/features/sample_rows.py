@@ -59,7 +59,9 @@ def sample_ticks(count: int, seed: int = 1) -> Columns:
     trade[0] = False
     side = np.where(rng.random(count) < 0.5 + 0.3 * np.sin(np.arange(count) / 40.0), 1.0, -1.0)
     size = np.floor(np.exp(rng.normal(3.0, 1.0, count))) + 1.0
-    middle = np.round(100.0 / _TICK + np.cumsum(np.where(trade, side, 0.0) * (size > 20.0) + rng.integers(-1, 2, count)))
+    middle = np.round(
+        100.0 / _TICK + np.cumsum(np.where(trade, side, 0.0) * (size > 20.0) + rng.integers(-1, 2, count))
+    )
     half = rng.choice([1.0, 1.0, 2.0], count)
     quoted = np.maximum.accumulate(np.where(trade, 0, np.arange(count)))  # the row of the last update
     bid, ask = (middle - half)[quoted] * _TICK, (middle + half)[quoted] * _TICK

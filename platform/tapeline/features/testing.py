@@ -162,7 +162,9 @@ class _Subject:
         if same.all():
             return ""
         row, output = (int(part) for part in np.argwhere(~same)[0])
-        return f"{self.plan.outputs[output]}, row {row}: {mine[row, output]!r} became {other[row, output]!r}"
+        return (
+            f"{self.plan.outputs[output]}, row {row}: {float(mine[row, output])!r} became {float(other[row, output])!r}"
+        )
 
     def infinite(self, columns: Columns, what: str) -> str:
         results = self.compute(columns)
@@ -189,13 +191,12 @@ def _warm_up(subject: _Subject) -> str:
         known = np.flatnonzero(~np.isnan(values))
         if not len(known):
             return f"{name} never has a value in {len(values)} rows"
-        if subject.indicator.schema == "ticks":
-            warm_up = int(known[0]) + 1
-        late = np.flatnonzero(~np.isfinite(values[warm_up - 1 :]))
+        start = warm_up - 1 if subject.indicator.schema == "bars" else int(known[0])
+        late = np.flatnonzero(~np.isfinite(values[start:]))
         if len(early):
             return f"{name} has a value at row {early[0]}, before its declared warm-up of {warm_up} rows"
         if len(late):
-            return f"{name} is {values[late[0] + warm_up - 1]} at row {late[0] + warm_up - 1}, after its warm-up"
+            return f"{name} is {values[start + late[0]]} at row {start + late[0]}, after its warm-up"
     return ""
 
 
@@ -263,13 +264,13 @@ def _unequal(values: Floats, wanted: Floats) -> str:
     known = ~np.isnan(wanted)
     if not np.array_equal(known, ~np.isnan(values)):
         row = int(np.flatnonzero(known == np.isnan(values))[0])
-        return f"row {row} is {values[row]!r}, not {wanted[row]!r}"
+        return f"row {row} is {float(values[row])!r}, not {float(wanted[row])!r}"
     typical = float(np.median(np.abs(wanted[known]))) if known.any() else 0.0
     close = np.isclose(values[known], wanted[known], rtol=TOLERANCE, atol=TOLERANCE * typical)
     if close.all():
         return ""
     row = int(np.flatnonzero(known)[np.flatnonzero(~close)[0]])
-    return f"row {row} is {values[row]!r}, not {wanted[row]!r}"
+    return f"row {row} is {float(values[row])!r}, not {float(wanted[row])!r}"
 
 
 def _constant(subject: _Subject) -> str:

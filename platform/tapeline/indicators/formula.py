@@ -151,7 +151,8 @@ class _Writer:
         return name, _ATOM
 
     def _letter(self) -> str:
-        return next(letter for letter in self.letters if letter not in self.taken)
+        letter: str = next(letter for letter in self.letters if letter not in self.taken)
+        return letter
 
     def _operation(self, operation: Operation) -> tuple[str, int]:
         if operation.kind in {"input", "constant"}:

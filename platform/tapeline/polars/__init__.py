@@ -15,7 +15,7 @@ from tapeline.indicators.custom import load_feature_modules
 from tapeline.polars.feature_expression import AUTO, Feature, fuse
 from tapeline.polars.functions import function_name, function_of
 
-_OWN = ("AUTO", "Feature", "fuse")
+_OWN = {"AUTO": AUTO, "Feature": Feature, "fuse": fuse}
 _FUNCTIONS = {function_name(i): function_of(i, __name__) for i in all_indicators() if "." not in i.name}
 globals().update(_FUNCTIONS)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
@@ -31,7 +31,7 @@ AUTO: Final = _Auto()
 
 Time = IntoColumn | None | _Auto
 
-_TIME, _AUTO_TIME, _SPLIT, _OVER, _ORDER = "__time", "__time:", "split_ratio", "__over:", "__order:"
+_TIME, _SPLIT, _OVER, _ORDER = "__time:", "split_ratio", "__over:", "__order:"
 
 
 @cache
@@ -78,9 +78,10 @@ class Feature(pl.Expr):
         if split_ratio is not None:
             fields.append(_expression(split_ratio).alias(_SPLIT))
         if isinstance(time, _Auto):
-            fields.append((cs.date() | cs.datetime()).name.prefix(_AUTO_TIME))
+            fields.append((cs.date() | cs.datetime()).name.prefix(_TIME))
         elif time is not None:
-            fields.append(_expression(time).alias(_TIME))
+            named = _expression(time).meta.output_name(raise_if_undetermined=False) or "time"
+            fields.append(_expression(time).alias(f"{_TIME}{named}"))
         fields += [key.alias(f"{_OVER}{i}") for i, key in enumerate(self._partition)]
         fields += [key.alias(f"{_ORDER}{i}") for i, key in enumerate(self._order.by)]
         computation = _Computation(self.requests, len(self._partition), self._order)
@@ -310,7 +311,7 @@ class _Computation:
         first = int(backwards[0])
         row = first if places is None else int(places[first])
         before = first - 1 if places is None else int(places[first - 1])
-        times = frame[_named(frame, _TIME)[0]] if _TIME in frame.columns else frame[f"{_AUTO_TIME}{name}"]
+        times = frame[f"{_TIME}{name}"]
         keys = ", ".join(repr(frame[key][row]) for key in _named(frame, _OVER))
         raise OutOfOrderError(
             f"rows are not sorted by time: {times[row]} comes after {times[before]}",
@@ -332,17 +333,17 @@ def _floats(series: pl.Series) -> Floats:
 
 def _times(frame: pl.DataFrame) -> tuple[str, Integers | None]:
     """Name and values, in µs, of the rows' time; None if there is none."""
-    candidates: Collection[str] = [_TIME] if _TIME in frame.columns else _named(frame, _AUTO_TIME)
+    candidates = _named(frame, _TIME)
     if len(candidates) > 1:
-        names = [name.removeprefix(_AUTO_TIME) for name in candidates]
+        names = [name.removeprefix(_TIME) for name in candidates]
         if "event_timestamp" not in names:
             raise ParameterError(
                 f"the frame has several time columns: {', '.join(names)}",
                 remedy=f"Name the one that orders rows: time={names[0]!r}; or time=None for no check",
             )
-        candidates = [f"{_AUTO_TIME}event_timestamp"]
+        candidates = [f"{_TIME}event_timestamp"]
     for candidate in candidates:
-        series, name = frame[candidate], candidate.removeprefix(_AUTO_TIME)
+        series, name = frame[candidate], candidate.removeprefix(_TIME)
         if series.null_count():
             raise InvalidDataError(f"{series.null_count()} rows have no time", where=f"column {name}")
         if isinstance(series.dtype, pl.Datetime) or series.dtype == pl.Date:
