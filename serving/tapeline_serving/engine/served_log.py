@@ -14,7 +14,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 from tapeline.core.errors import TapelineError
@@ -34,7 +34,6 @@ logger = logging.getLogger("tapeline.serving.log")
 
 _BATCH_ROWS_MAX = 5_000
 _BATCH_WAIT_S = 0.2
-_REQUESTS_AT_A_STRETCH = 16
 _BACKOFF_S_MIN = 0.1
 _BACKOFF_S_MAX = 5.0
 _COLUMNS = (
@@ -105,6 +104,13 @@ class ServedRequest:
                     _live_rows(entity.bars, entity.trades),
                 )
             )
+
+
+class _Encoded(NamedTuple):
+    """A request's rows in PostgreSQL's form."""
+
+    may_be_retry: bool
+    rows: tuple[bytes, ...]
 
 
 def _field(value: bytes) -> bytes:
@@ -195,8 +201,8 @@ class ServedLog:
         self._lost = 0
         self._connect = connect
         self._waiting_max = waiting_max
-        self._queue: deque[ServedRequest] = deque()
-        self._in_hand: list[ServedRequest] = []
+        self._queue: deque[_Encoded] = deque()
+        self._in_hand: list[_Encoded] = []
         # Counts of vectors, each written by one thread only: put in by the loop, taken care of by the writer.
         self._offered = 0
         self._finished = 0
@@ -220,13 +226,16 @@ class ServedLog:
         self._thread.start()
 
     def offer(self, served: ServedRequest) -> None:
-        """Queue a request's vectors, or drop and count them. Never waits."""
+        """Queue a request's vectors, or drop and count them. Never waits.
+
+        They are encoded here, by the event loop: a thread that did it would take the interpreter from the loop at every turn.
+        """
         count = len(served)
         if self.waiting + count > self._waiting_max:
             self._refused += count
         else:
+            self._queue.append(_Encoded(served.request.may_be_retry, tuple(served.rows())))
             self._offered += count
-            self._queue.append(served)
 
     def close(self, *, timeout_s: float) -> None:
         """Write what waits, for so long at most; the rest is dropped and counted."""
@@ -242,21 +251,23 @@ class ServedLog:
     def _run(self) -> None:
         connection: psycopg.Connection[Any] | None = None
         backoff_s = _BACKOFF_S_MIN
+        again = False
         while True:
             # Batches by time rather than by signal: a signal per request would wake this thread, and through the
             # interpreter lock disturb the loop, thousands of times a second.
             self._wake.wait(_BATCH_WAIT_S)
             while self._in_hand or self._queue:
-                count = sum(map(len, self._in_hand))
+                count = sum(len(encoded.rows) for encoded in self._in_hand)
                 while self._queue and count < _BATCH_ROWS_MAX:
                     self._in_hand.append(self._queue.popleft())
-                    count += len(self._in_hand[-1])
+                    count += len(self._in_hand[-1].rows)
                 try:
                     connection = connection or self._connect()
-                    _write(connection, self._in_hand)
+                    _write(connection, self._in_hand, again=again)
                 except (psycopg.OperationalError, psycopg.InterfaceError, TapelineError) as error:
                     _close_quietly(connection)
                     connection = None
+                    again = True
                     if self._stopping.is_set():
                         logger.warning("the log of served vectors cannot be flushed: %s", error)
                         return
@@ -273,6 +284,7 @@ class ServedLog:
                 else:
                     self.written += count
                 backoff_s = _BACKOFF_S_MIN
+                again = False
                 self._in_hand = []
                 self._finished += count
                 self._report()
@@ -286,36 +298,47 @@ class ServedLog:
             self._reported = self.dropped
 
 
-def _write(connection: psycopg.Connection[Any], requests: list[ServedRequest]) -> None:
+def _write(connection: psycopg.Connection[Any], requests: list[_Encoded], *, again: bool) -> None:
+    """Write requests in one transaction; ``again``: their last one may have been committed without our knowing."""
+    new = [row for request in requests if not (again or request.may_be_retry) for row in request.rows]
+    known = [row for request in requests if again or request.may_be_retry for row in request.rows]
     with connection.transaction(), connection.cursor() as cursor:
-        cursor.execute(
-            "CREATE TEMP TABLE IF NOT EXISTS served_incoming (LIKE tapeline.served_vectors INCLUDING DEFAULTS)"
-            " ON COMMIT DELETE ROWS"
-        )
-        with cursor.copy(f"COPY served_incoming ({_COLUMNS}) FROM STDIN (FORMAT BINARY)") as copy:
-            waiting: list[bytes] = [_COPY_HEAD]
-            for number, served in enumerate(requests, 1):
-                waiting += served.rows()
-                if number % _REQUESTS_AT_A_STRETCH == 0:
-                    copy.write(
-                        b"".join(waiting)
-                    )  # and hand the interpreter to the event loop, which should not wait long
-                    waiting.clear()
-            copy.write(b"".join((*waiting, _COPY_END)))
-        # A retry of a request carries the same id and gets the same answer, which need not be kept twice. Another answer
-        # under that id was served, too, and is to be replayed like any other. The key holds the time as well, for
-        # hypertables, so it alone would keep both; an hour is long for a retry and short for a search.
-        cursor.execute(
-            f"INSERT INTO tapeline.served_vectors ({_COLUMNS})"
-            f" SELECT DISTINCT ON ({_ANSWER}) {_COLUMNS} FROM served_incoming i"
-            " WHERE NOT EXISTS (SELECT FROM tapeline.served_vectors s"
-            " WHERE s.request_id = i.request_id AND s.entity = i.entity"
-            " AND s.served_timestamp BETWEEN i.served_timestamp - interval '1 hour' AND i.served_timestamp"
-            " AND (s.bundle_sha256, s.vector, s.statuses, s.prediction, s.views) ="
-            " (i.bundle_sha256, i.vector, i.statuses, i.prediction, i.views)"
-            " AND s.live_rows IS NOT DISTINCT FROM i.live_rows)"
-            f" ORDER BY {_ANSWER}, served_timestamp ON CONFLICT DO NOTHING"
-        )
+        if new:
+            _copy(cursor, "tapeline.served_vectors", new)
+        if known:
+            _write_unless_there(cursor, known)
+
+
+def _copy(cursor: psycopg.Cursor[Any], table: str, rows: list[bytes]) -> None:
+    with cursor.copy(f"COPY {table} ({_COLUMNS}) FROM STDIN (FORMAT BINARY)") as copy:
+        copy.write(b"".join((_COPY_HEAD, *rows, _COPY_END)))
+
+
+def _write_unless_there(cursor: psycopg.Cursor[Any], rows: list[bytes]) -> None:
+    """Leave out what is in the table already.
+
+    A retry of a request carries the same id and gets the same answer, which need not be kept twice. Another answer under that
+    id was served, too, and is to be replayed like any other. The key holds the time as well, for hypertables, so it alone
+    would keep both; an hour is long for a retry and short for a search.
+    """
+    cursor.execute(
+        "CREATE TEMP TABLE IF NOT EXISTS served_incoming (LIKE tapeline.served_vectors INCLUDING DEFAULTS)"
+        " ON COMMIT DELETE ROWS"
+    )
+    _copy(cursor, "served_incoming", rows)
+    # Each row is looked up by its id. The planner knows nothing of the temporary table and would rather read the whole log.
+    cursor.execute("SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL enable_seqscan = off")
+    cursor.execute(
+        f"INSERT INTO tapeline.served_vectors ({_COLUMNS})"
+        f" SELECT DISTINCT ON ({_ANSWER}) {_COLUMNS} FROM served_incoming i"
+        " WHERE NOT EXISTS (SELECT FROM tapeline.served_vectors s"
+        " WHERE s.request_id = i.request_id AND s.entity = i.entity"
+        " AND s.served_timestamp BETWEEN i.served_timestamp - interval '1 hour' AND i.served_timestamp"
+        " AND (s.bundle_sha256, s.vector, s.statuses, s.prediction, s.views) ="
+        " (i.bundle_sha256, i.vector, i.statuses, i.prediction, i.views)"
+        " AND s.live_rows IS NOT DISTINCT FROM i.live_rows)"
+        f" ORDER BY {_ANSWER}, served_timestamp ON CONFLICT DO NOTHING"
+    )
 
 
 def _close_quietly(connection: psycopg.Connection[Any] | None) -> None:
