@@ -45,7 +45,7 @@ def show_feature(
 ) -> None:
     """Show one feature: formula, inputs, parameters, outputs, warm-up, source and oracle."""
     from tapeline.features.describe import describe, describe_for_people
-    from tapeline.indicators import indicator_like
+    from tapeline.indicators.specification import indicator_like
 
     indicator = indicator_like(name)
     described = describe(indicator) if as_json else describe_for_people(indicator)

@@ -6,8 +6,8 @@ import re
 
 from tapeline.core.errors import ParameterError
 from tapeline.features.request import FeatureRequest
-from tapeline.indicators import indicator_like
 from tapeline.indicators.expression import Constant
+from tapeline.indicators.specification import indicator_like
 
 _CALL = re.compile(r"\s*([A-Za-z_][\w.]*)\s*(?:\(([^()]*)\))?\s*(,|$)")
 _EXAMPLE = "Write for example: rsi(14), macd(12, 26, signalperiod=9), atr"

@@ -24,7 +24,6 @@ from tapeline.indicators.specification import (
     Indicator,
     Parameter,
     all_indicators,
-    indicator_like,
     indicator_named,
 )
 
@@ -38,7 +37,6 @@ __all__ = [
     "all_indicators",
     "averages",
     "composites",
-    "indicator_like",
     "indicator_named",
     "microstructure",
     "momentum",
