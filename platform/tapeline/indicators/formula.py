@@ -26,6 +26,11 @@ _PLAIN = {
     "larger": "max({0}, {1})",
     "smaller": "min({0}, {1})",
     "positive": "[{0} > 0]",
+    "exceeds": "[{0} > {1}]",
+    "at_least": "[{0} ≥ {1}]",
+}
+_OTHER_KINDS = {
+    "today": ("today(price)", "The price per share of the row's day; all others are per share of the first row.")
 }
 
 
@@ -103,6 +108,8 @@ class _Writer:
             notes.append(f"A quotient by zero counts as {next(iter(self.quotients))}.")
         if len(self.quotients) > 1:
             notes.append("“(a / b, or c)” is c where b is 0.")
+        if any("[" in line.replace("[t−", "") for line in (*self.lines, *lasts)):
+            notes.append("“[condition]” is 1 where it holds, else 0.")
         if self.guarded:
             notes.append("Values that are used together are given from the row on which all of them exist.")
         return Formula((*self.lines, *lasts), self.steps, tuple(notes))
@@ -163,6 +170,8 @@ class _Writer:
                 self._define(_seen_through(operand).key, text) if len(text) > LENGTH_MAX // 3 else (text, level)
                 for operand, (text, level) in zip(operation.operands, parts, strict=True)
             ]
+        if operation.kind in _OTHER_KINDS:
+            self.steps |= [_OTHER_KINDS[operation.kind]]
         if operation.primitive is None:
             return _signed(operation.kind, *parts)
         return self._call(operation, parts)
