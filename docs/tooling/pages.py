@@ -104,7 +104,8 @@ def index(indicators: Sequence[Indicator]) -> str:
         "",
         f"{len(indicators)} features, each with one compiled definition that batch, stream and request share. These pages are",
         "written from the specifications by `make docs`. On the command line: `tapeline features list`, `tapeline features show RSI`,",
-        '`tapeline features search "true range"` and `tapeline features explain daily_technical`. Features of your own:',
+        '`tapeline features search "true range"`; `tapeline features explain daily_technical --model NAME` tells what a plan costs and',
+        "what one that is cut down to a model's features saves. Features of your own:",
         "[custom features](../how-to/custom-features.md).",
         "",
     ]

@@ -9,11 +9,15 @@ import pytest
 import typer
 from tapeline.cli.features import register
 from tapeline.core.errors import ParameterError, UnknownNameError
+from tapeline.core.settings import get_settings
 from tapeline.features.catalogue import VIEWS, view
 from tapeline.features.describe import search
 from tapeline.indicators import all_indicators
 from tapeline.indicators.specification import Oracle
+from tapeline.registry import Registry
 from typer.testing import CliRunner
+
+from tests.registry.bundles import LINEAGE_HASH, PLAN_HASH, make_bundle
 
 
 def _run(*arguments: str) -> str:
@@ -78,6 +82,7 @@ def test_show_writes_the_formula() -> None:
         ("bollinger", "SQUEEZE"),
         ("boolinger", "SQUEEZE"),
         ("stoch_d", "STOCH"),
+        ("52 week high", "HIGH_52W"),
         ("kaufman", "KAMA"),
         ("wilder 1978 parabolic", "SAR"),
     ],
@@ -133,3 +138,34 @@ def test_what_cannot_be_explained_is_named(plan: str, error: type[Exception], to
 def test_an_unknown_name_gets_the_nearest() -> None:
     with pytest.raises(UnknownNameError, match="MACD"):
         _run("show", "MACDX")
+
+
+@pytest.fixture
+def model(database, connection, tmp_path, monkeypatch):
+    """A registered model that reads two features of the daily view."""
+    monkeypatch.setenv("TAPELINE_POSTGRES_URL", database)
+    monkeypatch.setenv("TAPELINE_HOME", str(tmp_path / "home"))
+    get_settings.cache_clear()
+    connection.execute("CREATE TABLE features.daily_technical__v1 (symbol text, rsi_14 float8, roc_10 float8)")
+    connection.execute(
+        "INSERT INTO tapeline.feature_view_versions (view, version, lineage_hash, plan_hash, table_name, definition)"
+        " VALUES ('daily_technical', 1, %s, %s, 'daily_technical__v1', '{}')",
+        (LINEAGE_HASH, PLAN_HASH),
+    )
+    connection.commit()
+    make_bundle(tmp_path / "b")
+    Registry(connection, get_settings().artifacts_path).register(tmp_path / "b")
+    connection.commit()
+    yield "daily_direction"
+    get_settings.cache_clear()
+
+
+def test_explain_tells_what_a_plan_cut_to_a_model_saves(model) -> None:
+    told = json.loads(_run("explain", "daily_technical@1", "--model", model, "--json"))
+    assert told["cut"]["outputs"] == ["rsi_14", "roc_10"]
+    assert told["cut"]["inputs"] == ["close", "split_ratio"]
+    assert told["cut"]["state_bytes_per_symbol"] < told["state_bytes_per_symbol"] / 20
+    with pytest.raises(ParameterError, match=r"reads nothing of intraday_technical@1.*daily_technical@1"):
+        _run("explain", "intraday_technical@1", "--model", model)
+    with pytest.raises(UnknownNameError, match="daily_direction"):
+        _run("explain", "daily_technical", "--model", "daily_drection")

@@ -16,6 +16,7 @@ from tapeline.core.errors import ConfigurationError, FeatureCheckError, Paramete
 from tapeline.core.settings import get_settings
 from tapeline.features import FeaturePlan, FeatureRequest
 from tapeline.features.testing import check_indicator
+from tapeline.features.view import FeatureViewSpec, SessionBars
 from tapeline.indicators import all_indicators, indicator_named, specification
 from tapeline.indicators.custom import load_feature_module, load_feature_modules
 
@@ -149,7 +150,7 @@ def test_a_module_that_is_not_there_is_named(registry: Path, monkeypatch: pytest
 def test_a_name_of_no_module_gets_the_nearest(registry: Path) -> None:
     (registry / "my_features.py").write_text(MODULE)
     load_feature_module("my_features", "test")
-    with pytest.raises(UnknownNameError, match=r"Did you mean mine\.DRAWDOWN"):
+    with pytest.raises(UnknownNameError, match=r"TAPELINE_FEATURE_MODULES.*Did you mean mine\.DRAWDOWN"):
         indicator_named("mine.DRAWDAWN")
 
 
@@ -168,6 +169,22 @@ def test_a_step_whose_meaning_cannot_be_followed_is_refused(registry: Path, step
     load_feature_module(name, "test")
     with pytest.raises(ParameterError, match=told):
         _ = FeaturePlan.of([FeatureRequest("mine.A")]).hash
+
+
+def test_a_view_holds_it_and_comes_back_from_its_definition(registry: Path) -> None:
+    (registry / "my_features.py").write_text(MODULE)
+    load_feature_module("my_features", "test")
+    spec = FeatureViewSpec(
+        name="mine",
+        version=1,
+        rows=SessionBars(source="us-daily", calendar="XNYS"),
+        features=(FeatureRequest.of("mine.DRAWDOWN", timeperiod=10), FeatureRequest("RSI")),
+        ttl_us=0,
+    )
+    assert spec.columns == ("mine__drawdown_10", "rsi_14")
+    again = FeatureViewSpec.from_definition(json.loads(json.dumps(spec.definition())))
+    assert again == spec
+    assert again.lineage_hash == spec.lineage_hash
 
 
 FAULTS = {

@@ -73,9 +73,12 @@ def search_features(
 def explain_features(
     plan: Annotated[str, typer.Argument(help="A view, such as daily_technical@1, or features: 'rsi(14), macd'.")],
     keep: Annotated[
-        str,
-        typer.Option("--keep", help="Outputs that a model needs, separated by commas: what a plan cut to them saves."),
+        str, typer.Option("--keep", help="Outputs separated by commas: also what a plan cut down to them saves.")
     ] = "",
+    model: Annotated[
+        str | None,
+        typer.Option("--model", help="name, name@version or name@alias: keep what this model reads of a view."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Explain a plan: outputs, inputs, what features share, and the state that one symbol takes."""
@@ -84,6 +87,8 @@ def explain_features(
     compiled = _plan_of(plan)
     explanation = explain_plan(compiled)
     kept = [name.strip() for name in keep.split(",") if name.strip()]
+    if model is not None:
+        kept += [name for name in _read_by(model, plan) if name not in kept]
     data: dict[str, object] = {
         "plan": plan,
         "inputs": list(explanation.inputs),
@@ -123,6 +128,27 @@ def explain_features(
 
 
 _OUTPUTS_SHOWN = 30
+
+
+def _read_by(model: str, plan: str) -> list[str]:
+    """The columns of a view that a registered model reads."""
+    from tapeline.core.errors import ParameterError
+    from tapeline.core.settings import get_settings
+    from tapeline.features.catalogue import view
+    from tapeline.registry import Registry, parse_reference
+    from tapeline.storage.postgres import connect
+
+    spec = view(plan)
+    with connect() as connection:
+        registry = Registry(connection, get_settings().artifacts_path)
+        manifest = registry.manifest(registry.resolve(*parse_reference(model)))
+    names = [f.name for f in manifest.features if (f.view, f.version) == (spec.name, spec.version)]
+    if not names:
+        raise ParameterError(
+            f"model {model} reads nothing of {spec.name}@{spec.version}",
+            remedy=f"It reads {', '.join(sorted({f'{f.view}@{f.version}' for f in manifest.features}))}",
+        )
+    return names
 
 
 def _plan_of(text: str) -> FeaturePlan:

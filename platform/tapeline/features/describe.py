@@ -90,7 +90,7 @@ def _outputs(indicator: Indicator) -> list[tuple[str, str, int]]:
 
 
 def search(words: str, limit: int = 20) -> list[Indicator]:
-    """Features whose name, outputs, group, summary or source hold all the words, or words much like them.
+    """Features whose name, outputs, group, summary or source hold most of the words, or words much like them.
 
     Parameters
     ----------
@@ -111,20 +111,18 @@ def search(words: str, limit: int = 20) -> list[Indicator]:
 
 
 def _score(wanted: list[str], indicator: Indicator) -> float:
-    """Sum over the wanted words of the best place's weight times likeness; 0 if any word is nowhere."""
+    """Sum over the wanted words of the best place's weight times likeness; 0 if half of them or more are nowhere."""
     places = (
         (8.0, [indicator.name.casefold(), *_words(indicator.name)]),
         (4.0, [word for output in indicator.outputs for word in _words(output)]),
         (2.0, [indicator.group, *_words(indicator.summary)]),
         (1.0, _words(indicator.source)),
     )
-    total = 0.0
-    for word in wanted:
-        best = max(weight * max((_likeness(word, other) for other in known), default=0.0) for weight, known in places)
-        if best == 0.0:
-            return 0.0
-        total += best
-    return total
+    best = [
+        max(weight * max((_likeness(word, other) for other in known), default=0.0) for weight, known in places)
+        for word in wanted
+    ]
+    return sum(best) if 2 * best.count(0.0) < len(best) else 0.0
 
 
 def _likeness(word: str, other: str) -> float:

@@ -235,7 +235,8 @@ def indicator_named(name: str) -> Indicator:
     if name not in _REGISTRY and "." in name:
         _load_custom()
     if name not in _REGISTRY:
-        raise UnknownNameError("indicator", name, _REGISTRY)
+        where = "custom features come from TAPELINE_FEATURE_MODULES and installed entry points" if "." in name else None
+        raise UnknownNameError("indicator", name, _REGISTRY, where=where)
     return _REGISTRY[name]
 
 

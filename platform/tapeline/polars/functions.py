@@ -9,7 +9,7 @@ from typing import Any
 
 from tapeline.features import FeatureRequest
 from tapeline.indicators import Indicator
-from tapeline.polars.feature_expression import AUTO, Feature, IntoColumn, Time
+from tapeline.polars.feature_expression import AUTO, Feature, IntoColumn, Time  # noqa: F401  names of annotations
 
 Function = Callable[..., Feature]
 
@@ -26,16 +26,17 @@ def signature_of(indicator: Indicator) -> inspect.Signature:
     """Parameters by position or name; then by name only input columns, ``split_ratio`` and ``time``."""
     either, named = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
     arguments = [
-        inspect.Parameter(p.name, either, default=p.default, annotation=type(p.default)) for p in indicator.parameters
+        inspect.Parameter(p.name, either, default=p.default, annotation=type(p.default).__name__)
+        for p in indicator.parameters
     ]
     arguments += [
-        inspect.Parameter(name, named, default=name, annotation=IntoColumn)
+        inspect.Parameter(name, named, default=name, annotation="IntoColumn")
         for name in indicator.inputs
         if name != _TIME_INPUT
     ]
-    arguments.append(inspect.Parameter("split_ratio", named, default=None, annotation=IntoColumn | None))
-    arguments.append(inspect.Parameter("time", named, default=AUTO, annotation=Time))
-    return inspect.Signature(arguments, return_annotation=Feature)
+    arguments.append(inspect.Parameter("split_ratio", named, default=None, annotation="IntoColumn | None"))
+    arguments.append(inspect.Parameter("time", named, default=AUTO, annotation="Time"))
+    return inspect.Signature(arguments, return_annotation="Feature")
 
 
 def docstring_of(indicator: Indicator) -> str:
