@@ -178,7 +178,7 @@ def test_a_view_holds_it_and_comes_back_from_its_definition(registry: Path) -> N
         name="mine",
         version=1,
         rows=SessionBars(source="us-daily", calendar="XNYS"),
-        features=(FeatureRequest.of("mine.DRAWDOWN", timeperiod=10), FeatureRequest("RSI")),
+        features=(FeatureRequest.of("mine.DRAWDOWN", timeperiod=10), FeatureRequest.of("RSI", timeperiod=14)),
         ttl_us=0,
     )
     assert spec.columns == ("mine__drawdown_10", "rsi_14")
