@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 from tapeline.features import FeaturePlan, FeatureRequest
 from tapeline.features.sample_rows import rows_of, sample_ticks
 from tapeline.indicators import INPUTS, Indicator
-from tapeline.indicators.schema import Schema
 
 Floats = NDArray[np.float64]
 DAY_US = 86_400_000_000
-TICKS = 4_000
+TICKS = 20_000
 
 BARS_NAME = "GOOG, daily bars as traded"
 TICKS_NAME = "simulated ticks"
@@ -33,13 +32,14 @@ class Series:
 
 
 def series(indicators: Sequence[Indicator]) -> dict[str, Series]:
-    """Feature name → its values with default parameters, from one plan for bars and one for ticks."""
+    """Feature name → its values with default parameters; the plans are those of the test suite, compiled once for both."""
+    ticks = [indicator for indicator in indicators if indicator.schema == "ticks"]
+    candles = [indicator for indicator in indicators if indicator.group == "candles"]
+    bars = [indicator for indicator in indicators if indicator not in ticks and indicator not in candles]
     found: dict[str, Series] = {}
-    schemas: tuple[Schema, ...] = ("bars", "ticks")
-    for schema in schemas:
-        chosen = [indicator for indicator in indicators if indicator.schema == schema]
+    for chosen, compute in ((bars, _bars), (candles, _bars), (ticks, _ticks)):
         if chosen:
-            found |= _bars(chosen) if schema == "bars" else _ticks(chosen)
+            found |= compute(chosen)
     return found
 
 

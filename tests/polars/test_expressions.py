@@ -22,7 +22,7 @@ from tapeline.features import FeaturePlan, FeatureRequest
 from tapeline.indicators import Indicator, all_indicators
 from tapeline.polars.functions import function_name, signature_of
 
-from tests.indicators.market import compute, goog
+from tests.indicators.market import compute, everything, goog
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "how-to" / "polars.md").read_text(encoding="utf-8")
@@ -242,11 +242,9 @@ def test_every_feature_has_a_function_with_signature_and_help(indicator: Indicat
 
 
 def test_every_feature_of_bars_computes_what_its_plan_computes() -> None:
-    features = [i for i in all_indicators() if i.schema == "bars"]
-    columns = goog()
+    plan, columns = everything(), goog()
     frame = pl.DataFrame(columns)
-    fused = tl.fuse(*(getattr(tl, function_name(i))() for i in features))
-    plan = FeaturePlan.of([FeatureRequest(i.name) for i in features])
+    fused = tl.fuse(*(getattr(tl, function_name(request.indicator))() for request in plan.requests))
     found = frame.select(fused)
     assert found.columns == list(plan.outputs)
     assert np.array_equal(found.to_numpy(), compute(plan, columns), equal_nan=True)

@@ -43,7 +43,7 @@ def sample_ticks(count: int, seed: int = 1) -> Columns:
     """Ticks of one symbol: a book of five levels around a price of 100, and trades that meet its best quotes.
 
     A row is a trade (three in ten) or an update of the whole book, never both; every column is float64 (count,), NaN where
-    the event does not carry it. A trade pushes the price, with a strength that decays.
+    the event does not carry it. Two seconds lie between rows in the mean. A trade pushes the price, with a strength that decays.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def sample_ticks(count: int, seed: int = 1) -> Columns:
     """
     rng = np.random.default_rng(seed)
     columns = {name: np.full(count, np.nan) for name in TICK_INPUTS}
-    columns["time"] = _START_US + np.cumsum(rng.integers(1, 400_000, count)).astype(np.float64)
+    columns["time"] = _START_US + np.cumsum(rng.integers(1, 4_000_000, count)).astype(np.float64)
     trade = rng.random(count) < 0.3
     trade[0] = False
     side = np.where(rng.random(count) < 0.5 + 0.3 * np.sin(np.arange(count) / 40.0), 1.0, -1.0)

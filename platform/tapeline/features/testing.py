@@ -30,6 +30,7 @@ Integers = NDArray[np.int64]
 Reference = Callable[[Columns], Sequence[Floats]]
 
 TOLERANCE = 1e-9
+_TICKS_MIN = 20_000  # enough to fill fifty buckets of volume or of five minutes
 _PRICES = tuple(name for name, column in COLUMNS.items() if column.split_power == 1)
 _PRICE_POWER = {
     "price": 1.0, "price squared": 2.0, "price per share": 1.0,
@@ -130,7 +131,9 @@ class _Subject:
     @cached_property
     def columns(self) -> Columns:
         count = max(self.plan.warm_up) * 2 + 400
-        return self.given or (sample_bars(count) if self.indicator.schema == "bars" else sample_ticks(4 * count))
+        return self.given or (
+            sample_bars(count) if self.indicator.schema == "bars" else sample_ticks(_TICKS_MIN + count)
+        )
 
     @cached_property
     def count(self) -> int:
