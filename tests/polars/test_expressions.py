@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import inspect
 import io
+import os
 import re
+import subprocess
+import sys
 import typing
 from functools import cache
 from pathlib import Path
@@ -248,6 +251,18 @@ def test_every_feature_of_bars_computes_what_its_plan_computes() -> None:
     found = frame.select(fused)
     assert found.columns == list(plan.outputs)
     assert np.array_equal(found.to_numpy(), compute(plan, columns), equal_nan=True)
+
+
+def test_without_polars_the_extra_is_named() -> None:
+    code = "import sys; sys.modules['polars'] = None; import tapeline.polars"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert "MissingExtraError: polars is not installed. Install it with: pip install 'tapeline[feast]'" in done.stderr
 
 
 def test_the_page_runs() -> None:

@@ -123,7 +123,9 @@ def test_a_ratio_that_contradicts_a_known_split_is_refused(served: Served, given
     world.put_bars(served.store, "tapeline", "AAA", history, STORED)
     world.put_split(served.store, "tapeline", "AAA", ex_date_us, 2.0, known_us=ex_date_us)
     rows = [bar(history, STORED, split_ratio=given)]
-    with pytest.raises(InvalidRequestError, match=r"split_ratio .* where a split of ratio 2 is known.*bars of AAA, row 0"):
+    with pytest.raises(
+        InvalidRequestError, match=r"split_ratio .* where a split of ratio 2 is known.*bars of AAA, row 0"
+    ):
         served.client.predict(["AAA"], live_bars={"AAA": rows})
 
 

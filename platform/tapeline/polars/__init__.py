@@ -10,9 +10,16 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+from tapeline.core.errors import MissingExtraError, UnknownNameError
 from tapeline.indicators import all_indicators
 from tapeline.indicators.custom import load_feature_modules
-from tapeline.polars.feature_expression import AUTO, Feature, fuse
+
+try:
+    from tapeline.polars.feature_expression import AUTO, Feature, fuse
+except ModuleNotFoundError as error:
+    if error.name != "polars":
+        raise
+    raise MissingExtraError("polars", "feast") from None
 from tapeline.polars.functions import function_name, function_of
 
 _OWN = {"AUTO": AUTO, "Feature": Feature, "fuse": fuse}
@@ -40,8 +47,6 @@ def __getattr__(name: str) -> Any:
         namespaces = _namespaces()
         if name in namespaces:
             return namespaces[name]
-        from tapeline.core.errors import UnknownNameError
-
         known = [*__all__, *namespaces]
         raise AttributeError(str(UnknownNameError("feature", name, known)))
     raise AttributeError(name)
