@@ -41,6 +41,16 @@ def adx(
     time: Time = ...,
 ) -> Feature:
     """Average directional index: how strong a trend is, whatever its direction."""
+def apo(
+    fastperiod: int = 12,
+    slowperiod: int = 26,
+    matype: int = 1,
+    *,
+    close: IntoColumn = "close",
+    split_ratio: IntoColumn | None = None,
+    time: Time = ...,
+) -> Feature:
+    """Absolute price oscillator: a fast less a slow average."""
 def aroon(
     timeperiod: int = 14,
     *,
@@ -50,6 +60,15 @@ def aroon(
     time: Time = ...,
 ) -> Feature:
     """How recent the lowest low and the highest high of the last n+1 rows are: 100 is now."""
+def aroonosc(
+    timeperiod: int = 14,
+    *,
+    high: IntoColumn = "high",
+    low: IntoColumn = "low",
+    split_ratio: IntoColumn | None = None,
+    time: Time = ...,
+) -> Feature:
+    """Aroon up less Aroon down."""
 def atr(
     timeperiod: int = 14,
     *,
@@ -71,6 +90,16 @@ def bbands(
     time: Time = ...,
 ) -> Feature:
     """Bollinger bands: an average and so many population standard deviations above and below it."""
+def bop(
+    *,
+    open: IntoColumn = "open",
+    high: IntoColumn = "high",
+    low: IntoColumn = "low",
+    close: IntoColumn = "close",
+    split_ratio: IntoColumn | None = None,
+    time: Time = ...,
+) -> Feature:
+    """Balance of power: the bar's body over its range, −1 to 1; 0 for a bar without range."""
 def cci(
     timeperiod: int = 14,
     *,
@@ -100,6 +129,16 @@ def cmo(
     time: Time = ...,
 ) -> Feature:
     """Chande momentum oscillator; 0 on constant prices."""
+def coppock(
+    wmaperiod: int = 10,
+    roc1period: int = 11,
+    roc2period: int = 14,
+    *,
+    close: IntoColumn = "close",
+    split_ratio: IntoColumn | None = None,
+    time: Time = ...,
+) -> Feature:
+    """Coppock curve: weighted mean of the sum of two rates of change."""
 def correl(
     timeperiod: int = 30,
     *,
@@ -134,6 +173,14 @@ def donchian(
     time: Time = ...,
 ) -> Feature:
     """Donchian channel: highest high, lowest low and their middle."""
+def dpo(
+    timeperiod: int = 20,
+    *,
+    close: IntoColumn = "close",
+    split_ratio: IntoColumn | None = None,
+    time: Time = ...,
+) -> Feature:
+    """Detrended price: the close n/2+1 rows ago less today's simple mean of n, so that nothing looks ahead."""
 def dx(
     timeperiod: int = 14,
     *,
@@ -144,6 +191,15 @@ def dx(
     time: Time = ...,
 ) -> Feature:
     """Directional index, before averaging."""
+def efi(
+    timeperiod: int = 13,
+    *,
+    close: IntoColumn = "close",
+    volume: IntoColumn = "volume",
+    split_ratio: IntoColumn | None = None,
+    time: Time = ...,
+) -> Feature:
+    """Elder's force index: exponential mean of the close's change times volume."""
 def ema(
     timeperiod: int = 30,
     *,
@@ -152,6 +208,52 @@ def ema(
     time: Time = ...,
 ) -> Feature:
     """Exponential moving average."""
+def emv(
+    timeperiod: int = 14,
+    divisor: float = 100000000.0,
+    *,
+    high: IntoColumn = "high",
+    low: IntoColumn = "low",
+    volume: IntoColumn = "volume",
+    split_ratio: IntoColumn | None = None,
+    time: Time = ...,
+) -> Feature:
+    """Ease of movement: mean of the middle price's change times range per volume; a row without volume has none."""
+def er(
+    timeperiod: int = 10,
+    *,
+    close: IntoColumn = "close",
+    split_ratio: IntoColumn | None = None,
+    time: Time = ...,
+) -> Feature:
+    """Efficiency ratio: net change over the path walked in n rows, 0 to 1; 1 on constant prices, as TA-Lib has it."""
+def eri(
+    timeperiod: int = 13,
+    *,
+    high: IntoColumn = "high",
+    low: IntoColumn = "low",
+    close: IntoColumn = "close",
+    split_ratio: IntoColumn | None = None,
+    time: Time = ...,
+) -> Feature:
+    """Elder ray: bull power and bear power, the high and the low above an exponential mean of the close."""
+def fisher(
+    timeperiod: int = 10,
+    *,
+    high: IntoColumn = "high",
+    low: IntoColumn = "low",
+    split_ratio: IntoColumn | None = None,
+    time: Time = ...,
+) -> Feature:
+    """Fisher transform of the middle price's place in its range, and its value a row before; 0 is mid-range or no range."""
+def fosc(
+    timeperiod: int = 5,
+    *,
+    close: IntoColumn = "close",
+    split_ratio: IntoColumn | None = None,
+    time: Time = ...,
+) -> Feature:
+    """Forecast oscillator: how far the close is from where the previous rows' regression line put it, in percent."""
 def gap(
     *,
     open: IntoColumn = "open",
@@ -180,6 +282,15 @@ def high_52w(
     time: Time = ...,
 ) -> Feature:
     """Close over the highest high of a year of sessions."""
+def imi(
+    timeperiod: int = 14,
+    *,
+    open: IntoColumn = "open",
+    close: IntoColumn = "close",
+    split_ratio: IntoColumn | None = None,
+    time: Time = ...,
+) -> Feature:
+    """Intraday momentum index: rising bodies over all bodies of the last n rows; 50 where there are none."""
 def kama(
     timeperiod: int = 30,
     *,
@@ -188,6 +299,49 @@ def kama(
     time: Time = ...,
 ) -> Feature:
     """Kaufman's adaptive moving average."""
+def kdj(
+    fastk_period: int = 9,
+    slowk_period: int = 3,
+    slowk_matype: int = 13,
+    slowd_period: int = 3,
+    slowd_matype: int = 13,
+    *,
+    high: IntoColumn = "high",
+    low: IntoColumn = "low",
+    close: IntoColumn = "close",
+    split_ratio: IntoColumn | None = None,
+    time: Time = ...,
+) -> Feature:
+    """Slow stochastic K and D, and J, which leads them and may leave 0 to 100; all from the row where D exists."""
+def klinger(
+    fastperiod: int = 34,
+    slowperiod: int = 55,
+    signalperiod: int = 13,
+    *,
+    high: IntoColumn = "high",
+    low: IntoColumn = "low",
+    close: IntoColumn = "close",
+    volume: IntoColumn = "volume",
+    split_ratio: IntoColumn | None = None,
+    time: Time = ...,
+) -> Feature:
+    """Klinger oscillator: a fast less a slow exponential mean of volume force, and its signal line."""
+def kst(
+    roc1period: int = 10,
+    roc2period: int = 15,
+    roc3period: int = 20,
+    roc4period: int = 30,
+    sma1period: int = 10,
+    sma2period: int = 10,
+    sma3period: int = 10,
+    sma4period: int = 15,
+    signalperiod: int = 9,
+    *,
+    close: IntoColumn = "close",
+    split_ratio: IntoColumn | None = None,
+    time: Time = ...,
+) -> Feature:
+    """Know sure thing: four smoothed rates of change in percent, weighted 1 to 4, and the signal line."""
 def linearreg(
     timeperiod: int = 14,
     *,
@@ -231,6 +385,36 @@ def macd(
     time: Time = ...,
 ) -> Feature:
     """Moving average convergence and divergence, its signal line and their difference."""
+def macdext(
+    fastperiod: int = 12,
+    fastmatype: int = 0,
+    slowperiod: int = 26,
+    slowmatype: int = 0,
+    signalperiod: int = 9,
+    signalmatype: int = 0,
+    *,
+    close: IntoColumn = "close",
+    split_ratio: IntoColumn | None = None,
+    time: Time = ...,
+) -> Feature:
+    """MACD with a moving-average type for each of its three averages."""
+def macdfix(
+    signalperiod: int = 9,
+    *,
+    close: IntoColumn = "close",
+    split_ratio: IntoColumn | None = None,
+    time: Time = ...,
+) -> Feature:
+    """MACD of 12 and 26 rows with Appel's rounded factors, 0.15 and 0.075 instead of 2/13 and 2/27."""
+def marketfi(
+    *,
+    high: IntoColumn = "high",
+    low: IntoColumn = "low",
+    volume: IntoColumn = "volume",
+    split_ratio: IntoColumn | None = None,
+    time: Time = ...,
+) -> Feature:
+    """Market facilitation index: the bar's range per share; 0 without volume, as TA-Lib has it."""
 def mfi(
     timeperiod: int = 14,
     *,
@@ -270,6 +454,14 @@ def natr(
     time: Time = ...,
 ) -> Feature:
     """Average true range in percent of the close."""
+def nvi(
+    *,
+    close: IntoColumn = "close",
+    volume: IntoColumn = "volume",
+    split_ratio: IntoColumn | None = None,
+    time: Time = ...,
+) -> Feature:
+    """Negative volume index: returns of rows with less volume than the row before, compounded from 1,000."""
 def obv(
     *,
     close: IntoColumn = "close",
@@ -315,6 +507,32 @@ def price_z(
     time: Time = ...,
 ) -> Feature:
     """Close in population standard deviations from its mean; undefined where prices are constant."""
+def pvi(
+    *,
+    close: IntoColumn = "close",
+    volume: IntoColumn = "volume",
+    split_ratio: IntoColumn | None = None,
+    time: Time = ...,
+) -> Feature:
+    """Positive volume index: returns of rows with more volume than the row before, compounded from 1,000."""
+def pvo(
+    fastperiod: int = 12,
+    slowperiod: int = 26,
+    matype: int = 1,
+    *,
+    volume: IntoColumn = "volume",
+    split_ratio: IntoColumn | None = None,
+    time: Time = ...,
+) -> Feature:
+    """Percentage volume oscillator: the gap of a fast and a slow average of volume, in percent of the slow one."""
+def pvt(
+    *,
+    close: IntoColumn = "close",
+    volume: IntoColumn = "volume",
+    split_ratio: IntoColumn | None = None,
+    time: Time = ...,
+) -> Feature:
+    """Price volume trend: volume times return, summed since the first row."""
 def queue_imbalance(
     *,
     bid_size: IntoColumn = "bid_size",
@@ -355,6 +573,30 @@ def roc(
     time: Time = ...,
 ) -> Feature:
     """Rate of change over n rows, in percent."""
+def rocp(
+    timeperiod: int = 10,
+    *,
+    close: IntoColumn = "close",
+    split_ratio: IntoColumn | None = None,
+    time: Time = ...,
+) -> Feature:
+    """Rate of change over n rows, as a fraction."""
+def rocr(
+    timeperiod: int = 10,
+    *,
+    close: IntoColumn = "close",
+    split_ratio: IntoColumn | None = None,
+    time: Time = ...,
+) -> Feature:
+    """Close over the close n rows ago."""
+def rocr100(
+    timeperiod: int = 10,
+    *,
+    close: IntoColumn = "close",
+    split_ratio: IntoColumn | None = None,
+    time: Time = ...,
+) -> Feature:
+    """Close in percent of the close n rows ago."""
 def rsi(
     timeperiod: int = 14,
     *,
@@ -363,6 +605,23 @@ def rsi(
     time: Time = ...,
 ) -> Feature:
     """Relative strength index; 0 on constant prices, as TA-Lib has it."""
+def rvi(
+    timeperiod: int = 14,
+    stddevperiod: int = 10,
+    *,
+    close: IntoColumn = "close",
+    split_ratio: IntoColumn | None = None,
+    time: Time = ...,
+) -> Feature:
+    """Relative volatility index: the RSI of standard deviations of the close; 50 where nothing moved."""
+def rvol(
+    timeperiod: int = 20,
+    *,
+    volume: IntoColumn = "volume",
+    split_ratio: IntoColumn | None = None,
+    time: Time = ...,
+) -> Feature:
+    """Relative volume: volume over the mean of the n rows before; undefined where those had none."""
 def sar(
     acceleration: float = 0.02,
     maximum: float = 0.2,
@@ -381,6 +640,19 @@ def sma(
     time: Time = ...,
 ) -> Feature:
     """Simple moving average."""
+def smi(
+    timeperiod: int = 13,
+    fastperiod: int = 2,
+    slowperiod: int = 25,
+    signalperiod: int = 9,
+    *,
+    high: IntoColumn = "high",
+    low: IntoColumn = "low",
+    close: IntoColumn = "close",
+    split_ratio: IntoColumn | None = None,
+    time: Time = ...,
+) -> Feature:
+    """Stochastic momentum index: distance from the middle of the range over half of it, each smoothed twice."""
 def squeeze(
     timeperiod: int = 20,
     nbdev: float = 2.0,
@@ -393,6 +665,17 @@ def squeeze(
     time: Time = ...,
 ) -> Feature:
     """1 while the Bollinger bands lie inside the Keltner channel of the same length, else 0."""
+def stc(
+    fastperiod: int = 23,
+    slowperiod: int = 50,
+    timeperiod: int = 10,
+    factor: float = 0.5,
+    *,
+    close: IntoColumn = "close",
+    split_ratio: IntoColumn | None = None,
+    time: Time = ...,
+) -> Feature:
+    """Schaff trend cycle: the smoothed stochastic, twice over, of a fast less a slow average; held in an empty range."""
 def stddev(
     timeperiod: int = 5,
     nbdev: float = 1.0,
@@ -416,6 +699,29 @@ def stoch(
     time: Time = ...,
 ) -> Feature:
     """Slow stochastic: smoothed %K and its average %D, both from the row where %D exists."""
+def stochf(
+    fastk_period: int = 5,
+    fastd_period: int = 3,
+    fastd_matype: int = 0,
+    *,
+    high: IntoColumn = "high",
+    low: IntoColumn = "low",
+    close: IntoColumn = "close",
+    split_ratio: IntoColumn | None = None,
+    time: Time = ...,
+) -> Feature:
+    """Fast stochastic: %K and its average %D, both from the row where %D exists."""
+def stochrsi(
+    timeperiod: int = 14,
+    fastk_period: int = 5,
+    fastd_period: int = 3,
+    fastd_matype: int = 0,
+    *,
+    close: IntoColumn = "close",
+    split_ratio: IntoColumn | None = None,
+    time: Time = ...,
+) -> Feature:
+    """Fast stochastic of the RSI; 0 where the RSI did not move by more than its rounding."""
 def tema(
     timeperiod: int = 30,
     *,
@@ -451,6 +757,15 @@ def trix(
     time: Time = ...,
 ) -> Feature:
     """One-row rate of change of a triple exponential average, in percent."""
+def tsi(
+    firstperiod: int = 25,
+    secondperiod: int = 13,
+    *,
+    close: IntoColumn = "close",
+    split_ratio: IntoColumn | None = None,
+    time: Time = ...,
+) -> Feature:
+    """True strength index: the twice smoothed change over the twice smoothed size of it; 0 on constant prices."""
 def ultosc(
     timeperiod1: int = 7,
     timeperiod2: int = 14,
@@ -493,6 +808,15 @@ def vwap_session(
     time: Time = ...,
 ) -> Feature:
     """Volume-weighted typical price since the session began; undefined before its first volume."""
+def wad(
+    *,
+    high: IntoColumn = "high",
+    low: IntoColumn = "low",
+    close: IntoColumn = "close",
+    split_ratio: IntoColumn | None = None,
+    time: Time = ...,
+) -> Feature:
+    """Williams' accumulation and distribution of price, summed since the first row."""
 def weighted_mid(
     *,
     bid: IntoColumn = "bid",
