@@ -78,7 +78,9 @@ def explain_plan(plan: FeaturePlan) -> PlanExplanation:
         kept = [name for name in request.columns if name in plan.outputs]
         single = FeaturePlan([request], keep=kept)
         alone_bytes += SLOT_BYTES * single.state_size
-        needed = _operations(_expressions_of(request, kept))
+        frame = getattr(request, "frame", None)  # what is computed on bars of one time frame is not shared with another
+        found = _operations(_expressions_of(request, kept))
+        needed = {f"{frame}:{key}": operation for key, operation in found.items()}
         alone_count += len(needed)
         operations |= needed
         for key in needed:
