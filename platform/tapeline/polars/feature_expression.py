@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
 from typing import Any, Final
 
-import numpy as np
 import polars as pl
 import polars.selectors as cs
-from numpy.typing import NDArray
 
-from tapeline.core.errors import InvalidDataError, OutOfOrderError, ParameterError
-from tapeline.features import FeaturePlan, FeatureRequest
+from tapeline.core.errors import ParameterError
+from tapeline.features import FeatureRequest
+from tapeline.polars.computation import ORDER, OVER, SPLIT, TIME, Computation, Order, plan_of
 
 IntoColumn = str | pl.Expr
-Integers = NDArray[np.int64]
-Floats = NDArray[np.float64]
 
 
 class _Auto:
@@ -30,20 +24,6 @@ AUTO: Final = _Auto()
 """Time column to choose: the frame's only Date or Datetime column, or ``event_timestamp`` among several."""
 
 Time = IntoColumn | None | _Auto
-
-_TIME, _SPLIT, _OVER, _ORDER = "__time:", "split_ratio", "__over:", "__order:"
-
-
-@cache
-def _plan(requests: tuple[FeatureRequest, ...]) -> FeaturePlan:
-    return FeaturePlan.of(requests)
-
-
-@dataclass(frozen=True)
-class _Order:
-    by: tuple[pl.Expr, ...] = ()
-    descending: bool = False
-    nulls_last: bool = False
 
 
 class Feature(pl.Expr):
@@ -65,26 +45,26 @@ class Feature(pl.Expr):
         split_ratio: IntoColumn | None = None,
         time: Time = AUTO,
         partition: Sequence[pl.Expr] = (),
-        order: _Order | None = None,
+        order: Order | None = None,
     ) -> None:
         self.requests = tuple(requests)
         self._columns = dict(columns)
         self._split_ratio = split_ratio
         self._time = time
         self._partition = tuple(partition)
-        self._order = order or _Order()
-        plan = _plan(self.requests)
+        self._order = order or Order()
+        plan = plan_of(self.requests)
         fields = [_expression(self._columns[name]).alias(name) for name in plan.inputs if name in self._columns]
         if split_ratio is not None:
-            fields.append(_expression(split_ratio).alias(_SPLIT))
+            fields.append(_expression(split_ratio).alias(SPLIT))
         if isinstance(time, _Auto):
-            fields.append((cs.date() | cs.datetime()).name.prefix(_TIME))
+            fields.append((cs.date() | cs.datetime()).name.prefix(TIME))
         elif time is not None:
             named = _expression(time).meta.output_name(raise_if_undetermined=False) or "time"
-            fields.append(_expression(time).alias(f"{_TIME}{named}"))
-        fields += [key.alias(f"{_OVER}{i}") for i, key in enumerate(self._partition)]
-        fields += [key.alias(f"{_ORDER}{i}") for i, key in enumerate(self._order.by)]
-        computation = _Computation(self.requests, len(self._partition), self._order)
+            fields.append(_expression(time).alias(f"{TIME}{named}"))
+        fields += [key.alias(f"{OVER}{i}") for i, key in enumerate(self._partition)]
+        fields += [key.alias(f"{ORDER}{i}") for i, key in enumerate(self._order.by)]
+        computation = Computation(self.requests, len(self._partition), self._order)
         made = pl.struct(fields).map_batches(
             computation, return_dtype=pl.Struct({name: pl.Float64() for name in plan.outputs})
         )
@@ -126,7 +106,7 @@ class Feature(pl.Expr):
         if self._partition or self._order.by:
             raise ParameterError("the feature has its groups already", remedy="Say .over(...) once, with all keys")
         keys = [*_several(partition_by), *(key for more in more_exprs for key in _several(more))]
-        order = _Order(tuple(_several(order_by)), descending, nulls_last)
+        order = Order(tuple(_several(order_by)), descending, nulls_last)
         return Feature(self.requests, self._columns, self._split_ratio, self._time, keys, order)
 
 
@@ -216,139 +196,3 @@ def _several(given: Any) -> list[pl.Expr]:
     if isinstance(given, Iterable):
         return [_expression(key) for key in given]
     raise ParameterError(f"{given!r} is no column", remedy="Give a column's name or an expression")
-
-
-class _Computation:
-    """What Polars calls with a struct of the columns; returns a struct of the outputs.
-
-    Polars may call it once for each output of one query, so the last result is kept until all have had it.
-    """
-
-    def __init__(self, requests: tuple[FeatureRequest, ...], keys: int, order: _Order) -> None:
-        self.requests = requests
-        self.keys = keys
-        self.orders = len(order.by)
-        self.descending = order.descending
-        self.nulls_last = order.nulls_last
-        self._restart()
-
-    def _restart(self) -> None:
-        self._lock = threading.Lock()
-        self._last: tuple[pl.Series, pl.Series, int] | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if not name.startswith("_")}
-
-    def __setstate__(self, state: Mapping[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._restart()
-
-    def __call__(self, block: pl.Series) -> pl.Series:
-        outputs = len(_plan(self.requests).outputs)
-        with self._lock:
-            if self._last is not None and self._last[0].equals(block, null_equal=True):
-                block, result, left = self._last
-            else:
-                result, left = self._compute(block), outputs
-            self._last = (block, result, left - 1) if left > 1 else None
-            return result
-
-    def _compute(self, block: pl.Series) -> pl.Series:
-        plan, frame = _plan(self.requests), block.struct.unnest()
-        time_name, event_us = _times(frame)
-        rows = np.empty((len(frame), len(plan.inputs)))
-        for position, name in enumerate(plan.inputs):
-            if name == "time":
-                if event_us is None:
-                    raise InvalidDataError(
-                        "the feature reads the rows' time", remedy='Name its column: time="timestamp"'
-                    )
-                rows[:, position] = event_us
-            else:
-                rows[:, position] = 1.0 if name == _SPLIT and name not in frame.columns else _floats(frame[name])
-        places, offsets = self._groups(frame)
-        if places is not None:
-            rows = rows[places]
-        at = np.arange(len(frame), dtype=np.int64)
-        if event_us is not None:
-            ordered = event_us if places is None else event_us[places]
-            self._check_order(frame, time_name, ordered, places, offsets)
-            at = ordered.copy()  # Polars' buffers are read-only
-        sequence = np.arange(len(frame), dtype=np.int64)
-        features, _ = plan.batch(at, sequence, at, rows, offsets)
-        if places is not None:
-            back = np.empty_like(features)
-            back[places] = features
-            features = back
-        columns = np.ascontiguousarray(features.T)
-        return pl.DataFrame(dict(zip(plan.outputs, columns, strict=True))).to_struct(block.name)
-
-    def _groups(self, frame: pl.DataFrame) -> tuple[Integers | None, Integers]:
-        """Row numbers group by group, in the order in which they are computed (None: as they are), and the offsets."""
-        if not self.keys and not self.orders:
-            return None, np.array([0, len(frame)], dtype=np.int64)
-        indexed = frame.select(
-            pl.int_range(pl.len(), dtype=pl.Int64).alias("row"), *_named(frame, _OVER), *_named(frame, _ORDER)
-        )
-        if self.orders:
-            indexed = indexed.sort(
-                _named(frame, _ORDER), descending=self.descending, nulls_last=self.nulls_last, maintain_order=True
-            )
-        if not self.keys:
-            return indexed["row"].to_numpy(), np.array([0, len(frame)], dtype=np.int64)
-        groups = indexed.group_by(_named(frame, _OVER), maintain_order=True).agg("row")["row"]
-        offsets = np.concatenate([[0], np.cumsum(groups.list.len().to_numpy())]).astype(np.int64)
-        places = groups.explode(empty_as_null=False).to_numpy() if len(groups) else np.empty(0, np.int64)
-        return None if np.array_equal(places, np.arange(len(frame))) else places, offsets
-
-    def _check_order(
-        self, frame: pl.DataFrame, name: str, event_us: Integers, places: Integers | None, offsets: Integers
-    ) -> None:
-        backwards = np.flatnonzero(np.diff(event_us) < 0) + 1
-        backwards = backwards[~np.isin(backwards, offsets)]
-        if not len(backwards):
-            return
-        first = int(backwards[0])
-        row = first if places is None else int(places[first])
-        before = first - 1 if places is None else int(places[first - 1])
-        times = frame[f"{_TIME}{name}"]
-        keys = ", ".join(repr(frame[key][row]) for key in _named(frame, _OVER))
-        raise OutOfOrderError(
-            f"rows are not sorted by time: {times[row]} comes after {times[before]}",
-            where=f"{f'group {keys}, ' if keys else ''}row {row}, column {name}",
-            remedy="Sort the frame by it, or say .over(..., order_by=...); for several symbols say .over('symbol')",
-        )
-
-
-def _named(frame: pl.DataFrame, prefix: str) -> list[str]:
-    return [name for name in frame.columns if name.startswith(prefix)]
-
-
-def _floats(series: pl.Series) -> Floats:
-    """A column as float64, null as NaN."""
-    if not series.dtype.is_numeric() and series.dtype not in {pl.Boolean, pl.Null}:
-        raise InvalidDataError(f"column {series.name} holds {series.dtype}, not numbers", remedy="Cast it to Float64")
-    return series.cast(pl.Float64).fill_null(float("nan")).to_numpy()
-
-
-def _times(frame: pl.DataFrame) -> tuple[str, Integers | None]:
-    """Name and values, in µs, of the rows' time; None if there is none."""
-    candidates = _named(frame, _TIME)
-    if len(candidates) > 1:
-        names = [name.removeprefix(_TIME) for name in candidates]
-        if "event_timestamp" not in names:
-            raise ParameterError(
-                f"the frame has several time columns: {', '.join(names)}",
-                remedy=f"Name the one that orders rows: time={names[0]!r}; or time=None for no check",
-            )
-        candidates = [f"{_TIME}event_timestamp"]
-    for candidate in candidates:
-        series, name = frame[candidate], candidate.removeprefix(_TIME)
-        if series.null_count():
-            raise InvalidDataError(f"{series.null_count()} rows have no time", where=f"column {name}")
-        if isinstance(series.dtype, pl.Datetime) or series.dtype == pl.Date:
-            series = series.cast(pl.Datetime("us"))
-        elif not series.dtype.is_integer():
-            raise InvalidDataError(f"time column {name} holds {series.dtype}", remedy="Use Date, Datetime or whole µs")
-        return name, series.to_physical().cast(pl.Int64).to_numpy()
-    return "", None
