@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tapeline.core.errors import ContinuityError, InvalidDataError, OutOfOrderError, ParameterError
+from tapeline.core.errors import ContinuityError, InvalidDataError, OutOfOrderError, ParameterError, UnknownNameError
 from tapeline.core.timestamps import format_us
 from tapeline.features.state import position_of
 
@@ -77,6 +78,18 @@ def check_batch(
         or bool(np.any(np.diff(offsets) < 0))
     ):
         raise ParameterError("offsets must rise from 0 to the number of rows", where=f"{len(rows)} rows")
+
+
+def positions(names: Sequence[str], outputs: Sequence[str]) -> list[int]:
+    """Where the named outputs stand; refuses a name that does not exist or comes twice, and no name at all."""
+    for place, name in enumerate(names):
+        if name not in outputs:
+            raise UnknownNameError("output of the plan", name, outputs)
+        if name in names[:place]:
+            raise ParameterError(f"output {name} is named twice", remedy="Name each output once")
+    if not names:
+        raise ParameterError("a plan without outputs computes nothing", remedy="Name the outputs to keep")
+    return [outputs.index(name) for name in names]
 
 
 def expect(array: NDArray[np.float64] | NDArray[np.int64], name: str, shape: tuple[int, ...]) -> None:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from tapeline.core.errors import ParameterError
 from tapeline.core.hashing import sha256_json
 from tapeline.features import state as states_
-from tapeline.features.checks import check_batch, expect, refuse_batch, refuse_update, shape_of
+from tapeline.features.checks import check_batch, expect, positions, refuse_batch, refuse_update, shape_of
 from tapeline.features.codegen import Program, generate
 from tapeline.features.frame_code import frames_of
 from tapeline.features.kernel_source import kernel_sources, normalised
@@ -77,7 +77,14 @@ class FeaturePlan:
     Thread safety: a plan may be shared; a state may not be updated from two threads at once.
     """
 
-    def __init__(self, requests: Sequence[FeatureRequest], *, moments: bool = False, dividends: bool = False) -> None:
+    def __init__(
+        self,
+        requests: Sequence[FeatureRequest],
+        *,
+        moments: bool = False,
+        dividends: bool = False,
+        keep: Sequence[str] | None = None,
+    ) -> None:
         self.requests = tuple(requests)
         self.moments = moments
         self.dividends = dividends
@@ -91,6 +98,14 @@ class FeaturePlan:
         twice = sorted({name for name in self.outputs if self.outputs.count(name) > 1})
         if twice:
             raise ParameterError(f"outputs asked for twice: {', '.join(twice)}", remedy="Name each feature once")
+        if keep is not None:
+            kept = positions(keep, self.outputs)
+            self.requests = tuple(r for r in self.requests if not set(r.columns).isdisjoint(keep))
+            expressions = [expressions[position] for position in kept]
+            self.outputs = tuple(keep)
+            self.units = tuple(self.units[position] for position in kept)
+            self.warm_up = tuple(self.warm_up[position] for position in kept)
+            self.frames = tuple(self.frames[position] for position in kept)
         parts = frames_of(expressions, self.frames)
         self._program: Program = generate(expressions, self.units, parts, moments=moments, dividends=dividends)
         self.inputs: tuple[str, ...] = self._program.inputs
@@ -109,6 +124,18 @@ class FeaturePlan:
             If an indicator or parameter does not exist, a value is impossible, or an output is asked for twice.
         """
         return cls(requests, moments=moments, dividends=dividends)
+
+    def cut(self, outputs: Sequence[str]) -> FeaturePlan:
+        """The plan of some of the outputs, in the given order: what only the others need is neither computed nor held.
+
+        Its values equal this plan's bit for bit. It has a hash and states of its own: this plan's states do not fit it.
+
+        Raises
+        ------
+        UnknownNameError, ParameterError
+            If an output does not exist, none is given, or one is given twice.
+        """
+        return FeaturePlan(self.requests, moments=self.moments, dividends=self.dividends, keep=outputs)
 
     @cached_property
     def hash(self) -> str:
