@@ -14,7 +14,7 @@ from tapeline.features.state import position_of
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-_NOT_AFTER, _BAD_SPLIT = 2, 3  # codes of the compiled step; 1 is a wrong size
+_NOT_AFTER, _BAD_SPLIT, _BAD_DIVIDEND = 2, 3, 4  # codes of the compiled step; 1 is a wrong size
 
 
 def refuse_update(
@@ -32,6 +32,10 @@ def refuse_update(
         raise InvalidDataError(
             f"split_ratio {row[-1]} is not positive and finite", where=f"row at {format_us(event_us)}"
         )
+    if code == _BAD_DIVIDEND:
+        raise InvalidDataError(
+            f"dividend_ratio {row[-2]} is not positive and finite", where=f"row at {format_us(event_us)}"
+        )
     raise ParameterError(
         f"sizes must be state {sizes[0]}, row {sizes[1]}, out {sizes[2]}",
         where=f"state {state.size}, row {np.size(row)}, out {out.size}",
@@ -45,6 +49,8 @@ def refuse_batch(code: int, event_us: Integers, sequence: Integers, rows: Floats
     where = f"entity {entity}, row {row}, at {format_us(int(event_us[row]))} #{int(sequence[row])}"
     if reason == _BAD_SPLIT:
         raise InvalidDataError(f"split_ratio {rows[row, -1]} is not positive and finite", where=where)
+    if reason == _BAD_DIVIDEND:
+        raise InvalidDataError(f"dividend_ratio {rows[row, -2]} is not positive and finite", where=where)
     if row == offsets[entity]:
         raise ContinuityError(
             "a row does not come after the state it is to continue",

@@ -23,8 +23,10 @@ from tapeline.core.hashing import sha256_json
 from tapeline.features import state as states_
 from tapeline.features.checks import check_batch, expect, refuse_batch, refuse_update, shape_of
 from tapeline.features.codegen import Program, generate
+from tapeline.features.frame_code import frames_of
 from tapeline.features.kernel_source import kernel_sources, normalised
 from tapeline.features.request import FeatureRequest
+from tapeline.features.timeframes import TimeFrame
 from tapeline.kernels import cache_folder
 from tapeline.kernels.cache import private_folder
 from tapeline.kernels.rolling import push
@@ -48,9 +50,20 @@ class FeaturePlan:
         What was asked for.
     inputs
         Row columns in order: those needed of open, high, low, close, volume, session; then always ``split_ratio``:
-        1, or r on the first row after an r-for-1 split. Prices are as traded and volumes in shares as traded.
+        1, or r on the first row after an r-for-1 split. Prices are as traded and volumes in shares as traded. Before
+        ``split_ratio`` stand, where they are needed, the ends of frame bars that follow sessions (``end_week``; see
+        :mod:`tapeline.features.timeframes`) and ``dividend_ratio``.
     outputs, units, warm_up
         For each output: column name, unit, and the number of rows up to and with the first that has a value.
+    frames
+        For each output the time frame whose bars it is computed from, or None. Its warm-up counts bars of that frame:
+        how many base rows these take is not known before.
+    moments
+        Whether a row's time is a moment of its own, as of bars that a trade closes, rather than the end of an interval
+        that excludes it. It decides which frame bar a row belongs to.
+    dividends
+        Whether prices are adjusted for dividends: then ``dividend_ratio`` is C/(C − D) on the first row after a cash
+        dividend D with the close C before it, else 1. Volumes are not adjusted for dividends.
     state_size
         float64 slots of a state.
     hash
@@ -64,32 +77,38 @@ class FeaturePlan:
     Thread safety: a plan may be shared; a state may not be updated from two threads at once.
     """
 
-    def __init__(self, requests: Sequence[FeatureRequest]) -> None:
+    def __init__(self, requests: Sequence[FeatureRequest], *, moments: bool = False, dividends: bool = False) -> None:
         self.requests = tuple(requests)
+        self.moments = moments
+        self.dividends = dividends
         if not self.requests:
             raise ParameterError("a feature plan needs at least one request", remedy="See: tapeline features list")
         expressions = [e for r in self.requests for e in r.indicator.expressions(dict(r.parameters))]
         self.outputs: tuple[str, ...] = tuple(name for r in self.requests for name in r.columns)
         self.units: tuple[str, ...] = tuple(unit for r in self.requests for unit in r.indicator.outputs.values())
         self.warm_up: tuple[int, ...] = tuple(e.operation.warm_up for e in expressions)
+        self.frames: tuple[TimeFrame | None, ...] = tuple(r.frame for r in self.requests for _ in r.columns)
         twice = sorted({name for name in self.outputs if self.outputs.count(name) > 1})
         if twice:
             raise ParameterError(f"outputs asked for twice: {', '.join(twice)}", remedy="Name each feature once")
-        self._program: Program = generate(expressions, self.units)
+        parts = frames_of(expressions, self.frames)
+        self._program: Program = generate(expressions, self.units, parts, moments=moments, dividends=dividends)
         self.inputs: tuple[str, ...] = self._program.inputs
         self.state_size: int = self._program.state_size
         self._sizes = (self.state_size, len(self.inputs), len(self.outputs))
 
     @classmethod
-    def of(cls, requests: Sequence[FeatureRequest]) -> FeaturePlan:
+    def of(cls, requests: Sequence[FeatureRequest], *, moments: bool = False, dividends: bool = False) -> FeaturePlan:
         """The plan of the requested indicators, outputs in the order of the requests.
+
+        ``moments`` and ``dividends`` are described with the class.
 
         Raises
         ------
         UnknownNameError, ParameterError
             If an indicator or parameter does not exist, a value is impossible, or an output is asked for twice.
         """
-        return cls(requests)
+        return cls(requests, moments=moments, dividends=dividends)
 
     @cached_property
     def hash(self) -> str:
@@ -98,7 +117,9 @@ class FeaturePlan:
             {
                 "engine": ENGINE_VERSION,
                 "program": normalised(ast.parse(self._program.source)),
-                "kernels": kernel_sources([push, *(p.function for p in self._program.primitives)]),
+                "kernels": kernel_sources(
+                    [push, *(p.function for p in self._program.primitives), *self._program.support]
+                ),
                 "inputs": self.inputs,
                 "outputs": self.outputs,
                 "units": self.units,
@@ -110,6 +131,8 @@ class FeaturePlan:
         """A fresh state, float64 of shape (state_size,)."""
         state = np.zeros(self.state_size)
         state[4] = 1.0  # cumulative split factor
+        if self.dividends:
+            state[5] = 1.0
         return state
 
     def position(self, state: Floats) -> states_.StatePosition:
@@ -268,7 +291,7 @@ class FeaturePlan:
         """The compiled step itself, callable from Python and from numba: as :meth:`update`, but returning a code.
 
         0: done. Else nothing was changed: 1, an array has a wrong size; 2, the row does not come after the state;
-        3, ``split_ratio`` is not positive and finite.
+        3 or 4, ``split_ratio`` or ``dividend_ratio`` is not positive and finite.
         """
         return self._update
 
