@@ -24,6 +24,7 @@ from tapeline.features import state as states_
 from tapeline.features.checks import check_batch, expect, refuse_batch, refuse_update, shape_of
 from tapeline.features.codegen import Program, generate
 from tapeline.features.frame_code import frames_of
+from tapeline.features.program_text import BLOCK_ROWS
 from tapeline.features.kernel_source import kernel_sources, normalised
 from tapeline.features.request import FeatureRequest
 from tapeline.features.timeframes import TimeFrame
@@ -31,7 +32,7 @@ from tapeline.kernels import cache_folder
 from tapeline.kernels.cache import private_folder
 from tapeline.kernels.rolling import push
 
-ENGINE_VERSION = 1
+ENGINE_VERSION = 2
 """Raised when a change of the engine changes results without changing any kernel's or program's source."""
 
 Floats = NDArray[np.float64]
@@ -271,7 +272,9 @@ class FeaturePlan:
 
         def run(part: tuple[int, int]) -> int:
             return int(
-                self._module.batch(event_us, sequence, available_us, rows, offsets, *part, ends, features, available)
+                self._module.batch(
+                    event_us, sequence, available_us, rows, offsets, *part, ends, features, available, self._work()
+                )
             )
 
         parts = _parts(offsets, threads or os.cpu_count() or 1)
@@ -285,6 +288,57 @@ class FeaturePlan:
             if code:
                 refuse_batch(code, event_us, sequence, rows, offsets)
         return features, ends
+
+    def update_many(
+        self,
+        states: Floats,
+        event_us: Integers,
+        sequence: Integers,
+        available_us: Integers,
+        rows: Floats,
+        out: Floats,
+    ) -> None:
+        """One row of each of many entities in one compiled call: a cross-section. Equal to as many :meth:`update`, bit for bit.
+
+        Parameters
+        ----------
+        states
+            float64 (S, state_size), each changed in place; all untouched if an error is raised.
+        event_us, sequence, available_us
+            int64 (S,): each row's place in time, which must come after its state's, and when it could have been known.
+        rows
+            float64 (S, len(inputs)).
+        out
+            float64 (S, len(outputs)), overwritten.
+
+        Raises
+        ------
+        ContinuityError
+            If a row does not come after its state's last one; the message names the entity.
+        ParameterError
+            If an array has a wrong dtype, shape or layout, or cannot be written.
+        InvalidDataError
+            If a ``split_ratio`` is not positive and finite.
+        """
+        count = len(states)
+        for array, name, shape in (
+            (states, "states", (count, self.state_size)),
+            (rows, "rows", (count, len(self.inputs))),
+            (out, "out", (count, len(self.outputs))),
+            (event_us, "event_us", (count,)),
+            (sequence, "sequence", (count,)),
+            (available_us, "available_us", (count,)),
+        ):
+            expect(array, name, shape)
+        if not (states.flags.writeable and out.flags.writeable):
+            raise ParameterError("states and out must be writable")
+        code = int(self._module.across(event_us, sequence, available_us, rows, states, out, self._work()))
+        if code:
+            refuse_batch(code, event_us, sequence, rows, np.arange(count + 1, dtype=np.int64))
+
+    def _work(self) -> Floats:
+        """Room for what the sections of a program hand on within a block of rows; its contents never matter."""
+        return np.empty((BLOCK_ROWS, self._program.work_size))
 
     @property
     def compiled_update(self) -> Update:
