@@ -8,7 +8,6 @@ from typing import Any, Protocol
 
 from tapeline.core.errors import ParameterError
 from tapeline.features import program_text as text
-from tapeline.features.state import HEADER_SIZE
 from tapeline.features.writer import Writer, in_order, literal, output, ring_capacities, slots_of
 from tapeline.indicators.expression import Expression, Operation, column
 from tapeline.indicators.schema import COLUMNS, schemas_of
@@ -145,9 +144,7 @@ def _assemble(
         "FACTOR": text.FACTOR, "INVERSE": text.INVERSE, "EVENT": text.EVENT,
         "DIVIDEND": text.DIVIDEND, "UNDIVIDEND": text.UNDIVIDEND,
     }  # fmt: skip
-    check = text.CHECK.format(
-        dividend_check=text.DIVIDEND_CHECK.format(**sizes) if writer.dividends else "", **sizes
-    )
+    check = text.CHECK.format(dividend_check=text.DIVIDEND_CHECK.format(**sizes) if writer.dividends else "", **sizes)
     start = text.BEGIN + (text.DIVIDEND_BEGIN if writer.dividends else "")
     numbers = range(len(bodies))
     sections = [text.SECTION.format(number=n, **sizes) + "".join(body) for n, body in enumerate(bodies)]

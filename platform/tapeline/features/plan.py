@@ -24,8 +24,8 @@ from tapeline.features import state as states_
 from tapeline.features.checks import check_batch, expect, refuse_batch, refuse_update, shape_of
 from tapeline.features.codegen import Program, generate
 from tapeline.features.frame_code import frames_of
-from tapeline.features.program_text import BLOCK_ROWS
 from tapeline.features.kernel_source import kernel_sources, normalised
+from tapeline.features.program_text import BLOCK_ROWS
 from tapeline.features.request import FeatureRequest
 from tapeline.features.timeframes import TimeFrame
 from tapeline.kernels import cache_folder

@@ -22,7 +22,7 @@ def gain_and_loss(state: State, at: int, x: float) -> tuple[float, float]:
     if started == 0.0:
         return math.nan, math.nan
     change = x - previous
-    return (change if change > 0.0 else 0.0), (0.0 if change > 0.0 else -change)
+    return (max(0.0, change)), (0.0 if change > 0.0 else -change)
 
 
 @primitive(slots=2, delay=1)

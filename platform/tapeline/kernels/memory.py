@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from llvmlite import ir
+from llvmlite import ir  # type: ignore[import-untyped, unused-ignore]
 from numba import types
-from numba.core import cgutils
+from numba.core import cgutils as _cgutils
 from numba.extending import intrinsic
-from numba.np import arrayobj
+from numba.np import arrayobj as _arrayobj
+
+cgutils: Any = _cgutils
+arrayobj: Any = _arrayobj
 
 
 @intrinsic  # type: ignore[untyped-decorator, unused-ignore]

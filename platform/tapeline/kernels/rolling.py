@@ -30,7 +30,7 @@ def push(state: State, ring: int, capacity: int, x: float) -> int:
     """Append a value to a ring unless it is NaN; returns its position, or −1."""
     if x != x:
         return -1
-    position = np.float64(state[ring]).view(np.int64)  # whole bits: nothing to convert on the way to the address
+    position: int = np.float64(state[ring]).view(np.int64)  # type: ignore[assignment]  # bits: nothing to convert
     state[np.uint64(ring + 2 + position)] = x
     following = position + 1
     state[ring] = np.int64(following if following < capacity else 0).view(np.float64)

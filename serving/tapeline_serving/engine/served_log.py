@@ -297,7 +297,9 @@ def _write(connection: psycopg.Connection[Any], requests: list[ServedRequest]) -
             for number, served in enumerate(requests, 1):
                 waiting += served.rows()
                 if number % _REQUESTS_AT_A_STRETCH == 0:
-                    copy.write(b"".join(waiting))  # and hand the interpreter to the event loop, which should not wait long
+                    copy.write(
+                        b"".join(waiting)
+                    )  # and hand the interpreter to the event loop, which should not wait long
                     waiting.clear()
             copy.write(b"".join((*waiting, _COPY_END)))
         # A retry of a request carries the same id and gets the same answer, which need not be kept twice. Another answer
