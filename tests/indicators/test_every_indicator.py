@@ -100,7 +100,9 @@ def _scaled(factor: float) -> Columns:
 
 
 def _price_power(unit: str) -> int:
-    return {"price": 1, "price squared": 2}.get(unit, 0)
+    return {
+        "price": 1, "price squared": 2, "price per share": 1, "price squared per share": 2, "money": 1,
+    }.get(unit, 0)  # fmt: skip
 
 
 @pytest.mark.parametrize("exponent", [-30, 10])

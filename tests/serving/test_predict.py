@@ -9,12 +9,14 @@ import pytest
 from tapeline.core.timestamps import MINUTE_US
 from tapeline.storage.keys import entity_key_sorted, view_prefix
 from tapeline.storage.packed import Layout, encode_many
+from tapeline.storage.splits import splits_key
 from tapeline.storage.state_codec import decode_state, encode_state, state_key
 from tapeline_client import (
     Bar,
     ContinuityError,
     EntityStatus,
     FeatureStatus,
+    InvalidRequestError,
     Origin,
     Prediction,
     ServerError,
@@ -31,7 +33,7 @@ def bar(history: world.BarHistory, i: int, **changes) -> Bar:
     whole = Bar(
         event_us=int(history.event_us[i]),
         **{name: float(history.columns[name][i]) for name in world.BARS},
-        split_ratio=float(history.columns["split_ratio"][i]),
+        split_ratio=ratio if (ratio := float(history.columns["split_ratio"][i])) != 1.0 else None,
     )
     return dataclasses.replace(whole, **changes)
 
@@ -98,6 +100,68 @@ def test_live_bars_give_what_batch_gives(served: Served, split_at: int | None, c
     assert (daily.origin, daily.event_us, daily.partial) == (Origin.LIVE, rows[-1].event_us, False)
     assert daily.available_us == world.NOW_US  # no bar said when it was published: now
     assert served.store.get(state_key("tapeline", world.DAILY.name, 1, "AAA")) == before
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("given", [None, 2.0])
+def test_a_known_split_is_applied_without_being_named(served: Served, given: float | None, count: int) -> None:
+    """It was published with the states: the caller may leave it out, or name the same ratio."""
+    history = world.bar_history(4, 60, split_at=STORED)
+    ex_date_us = int(history.start_us[STORED])
+    world.put_bars(served.store, "tapeline", "AAA", history, STORED)
+    world.put_split(served.store, "tapeline", "AAA", ex_date_us, 2.0, known_us=ex_date_us - 5)
+    rows = [bar(history, i, split_ratio=given if i == STORED else None) for i in range(STORED, STORED + count)]
+    [answer] = served.client.predict(["AAA"], live_bars={"AAA": rows}, include_features=True)
+    expected, _ = history.batch(world.DAILY, STORED + count)
+    assert_same_bits(values_of(answer, world.DAILY), expected[-1])
+
+
+@pytest.mark.parametrize("given", [1.0, 0.5, 3.0])
+def test_a_ratio_that_contradicts_a_known_split_is_refused(served: Served, given: float) -> None:
+    history = world.bar_history(4, 60, split_at=STORED)
+    ex_date_us = int(history.start_us[STORED])
+    world.put_bars(served.store, "tapeline", "AAA", history, STORED)
+    world.put_split(served.store, "tapeline", "AAA", ex_date_us, 2.0, known_us=ex_date_us)
+    rows = [bar(history, STORED, split_ratio=given)]
+    with pytest.raises(
+        InvalidRequestError, match=r"split_ratio .* where a split of ratio 2 is known.*bars of AAA, row 0"
+    ):
+        served.client.predict(["AAA"], live_bars={"AAA": rows})
+
+
+def test_a_split_that_is_not_yet_known_is_not_applied(served: Served) -> None:
+    history = world.bar_history(4, 60, split_at=STORED)
+    world.put_bars(served.store, "tapeline", "AAA", history, STORED)
+    world.put_split(served.store, "tapeline", "AAA", int(history.start_us[STORED]), 2.0, known_us=world.NOW_US + 1)
+    rows = [bar(history, STORED, split_ratio=None)]
+    [answer] = served.client.predict(["AAA"], live_bars={"AAA": rows}, include_features=True)
+    history.columns["split_ratio"][:] = 1.0
+    expected, _ = history.batch(world.DAILY, STORED + 1)
+    assert_same_bits(values_of(answer, world.DAILY), expected[-1])
+
+
+@pytest.mark.parametrize("bars_before", [1, 5])
+def test_live_trades_are_adjusted_for_a_known_split(served: Served, bars_before: int) -> None:
+    """Of a split inside the live trades, the first bar that ends after it carries the ratio."""
+    plain = world.trade_history(6, 900)
+    made, _ = plain.bars(900, flush=True)
+    at_us = int(made[-bars_before, 0])  # start of a bar late in the trades
+    history = dataclasses.replace(plain, split=(at_us, 4.0))
+    world.put_trades(served.store, "tapeline", "ES", plain, 700)
+    world.put_split(served.store, "tapeline", "ES", at_us, 4.0, known_us=at_us - 1)
+    [answer] = served.client.predict(["ES"], live_trades={"ES": trades(plain, 700, 900)}, include_features=True)
+    expected, _, _, _ = history.batch(world.INTRADAY, 900, flush=True)
+    assert_same_bits(values_of(answer, world.INTRADAY), expected[-1])
+    unadjusted, _, _, _ = plain.batch(world.INTRADAY, 900, flush=True)
+    assert expected[-1].tobytes() != unadjusted[-1].tobytes()
+
+
+def test_damaged_splits_are_refused(served: Served) -> None:
+    history = world.bar_history(4, 60)
+    world.put_bars(served.store, "tapeline", "AAA", history, STORED)
+    served.store.set(splits_key("tapeline", "AAA"), b"rubbish")
+    with pytest.raises(ServerError, match="splits of AAA"):
+        served.client.predict(["AAA"], live_bars={"AAA": [bar(history, STORED)]})
 
 
 def test_an_unfinished_bar_is_marked_partial(served: Served) -> None:

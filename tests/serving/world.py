@@ -25,12 +25,14 @@ from tapeline.compute.sessions import SessionTimes, session_times
 from tapeline.core.settings import Settings
 from tapeline.core.timestamps import DAY_US, MINUTE_US, SECOND_US, format_us, from_us, to_us
 from tapeline.features.request import FeatureRequest
+from tapeline.features.versions import SplitVersions
 from tapeline.features.view import FeatureViewSpec, SessionBars, TradeBars
 from tapeline.kernels import cache_folder
 from tapeline.kernels.bars import BAR_COLUMNS, TIME_BAR_STATE_SIZE, time_bars_batch
 from tapeline.registry import BundleManifest, FeatureReference, Registry, Sessions, ViewReference, write_bundle
 from tapeline.storage.keys import entity_key_sorted, view_prefix
 from tapeline.storage.packed import Layout, encode_many
+from tapeline.storage.splits import publish_splits
 from tapeline.storage.state_codec import SavedState, encode_state, state_key
 
 from tests.registry.bundles import linear_model, make_sample
@@ -118,6 +120,7 @@ class TradeHistory:
     sequence: np.ndarray
     price: np.ndarray
     size: np.ndarray
+    split: tuple[int, float] | None = None
 
     def bars(self, stop: int, *, flush: bool) -> tuple[np.ndarray, np.ndarray]:
         made, _, states = time_bars_batch(
@@ -141,6 +144,8 @@ class TradeHistory:
         columns = {name: made[:, BAR_COLUMNS.index(name)] for name in BARS}
         columns["session"] = sessions("CMES").number_of(times["start_us"]).astype(np.float64)
         columns["split_ratio"] = np.ones(len(made))
+        if self.split is not None:
+            columns["split_ratio"][np.searchsorted(times["end_us"], self.split[0], side="right")] = self.split[1]
         features, states = spec.plan.batch(
             times["end_us"],
             times["last_sequence"],
@@ -149,6 +154,13 @@ class TradeHistory:
             np.array([0, len(made)]),
         )
         return features, states[0], builder, made
+
+
+def put_split(client: redis.Redis, project: str, symbol: str, event_us: int, ratio: float, *, known_us: int) -> None:
+    """Publish one split, as a back-fill would."""
+    times = [np.array([value]) for value in (event_us, 0, known_us, known_us)]
+    splits = SplitVersions(*times, np.array([False]), np.array([ratio]))
+    publish_splits(client, project, {symbol: splits}, known_us)
 
 
 def trade_history(seed: int, count: int, *, last_us: int = NOW_US - 60 * SECOND_US) -> TradeHistory:

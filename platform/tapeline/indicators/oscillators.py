@@ -1,13 +1,14 @@
-"""Oscillators."""
+"""Oscillators of price changes, recent extremes and bars; see also ``stochastics`` and ``convergence``."""
 
 from __future__ import annotations
 
-from tapeline.indicators.averages import MATYPE_BOUNDS, average, exponential
-from tapeline.indicators.expression import Expression, apply, guard, outcomes
+from tapeline.indicators.averages import simple
+from tapeline.indicators.expression import UNDEFINED, Expression, apply, outcomes
 from tapeline.indicators.specification import PERIOD_MAX, indicator
-from tapeline.kernels.arithmetic import larger, ratio, smaller
+from tapeline.kernels.arithmetic import larger, positive, ratio, smaller, square_root
 from tapeline.kernels.directional import gain_and_loss, signed_flow
-from tapeline.kernels.moments import mean_and_deviation
+from tapeline.kernels.moments import line, mean_and_deviation, moments
+from tapeline.kernels.oscillators import positive_part
 from tapeline.kernels.recursive import wilder_mean
 from tapeline.kernels.rolling import highest, lag, lowest, rolling_sum
 
@@ -19,12 +20,22 @@ def typical_price(high: Expression, low: Expression, close: Expression) -> Expre
     return (high + low + close) / 3.0
 
 
+def wilder(x: Expression, n: int) -> Expression:
+    """Wilder's mean; a period of 1 is the value itself."""
+    return apply(wilder_mean, x, n) if n > 1 else x
+
+
+def relative_strength(x: Expression, n: int) -> Expression:
+    """Wilder's relative strength index of a series, in percent; 0 where nothing moved."""
+    gain, loss = outcomes(gain_and_loss, x)
+    rise, fall = apply(wilder_mean, gain, n), apply(wilder_mean, loss, n)
+    return 100.0 * apply(ratio, rise, rise + fall, 0.0)
+
+
 @indicator("RSI", group="oscillators", outputs={"rsi": "percent"}, source="Wilder 1978, New Concepts; TA-Lib TA_RSI")
 def rsi(close: Expression, timeperiod: int = 14) -> Expression:
     """Relative strength index; 0 on constant prices, as TA-Lib has it."""
-    gain, loss = outcomes(gain_and_loss, close)
-    rise, fall = apply(wilder_mean, gain, timeperiod), apply(wilder_mean, loss, timeperiod)
-    return 100.0 * apply(ratio, rise, rise + fall, 0.0)
+    return relative_strength(close, timeperiod)
 
 
 @indicator(
@@ -35,48 +46,6 @@ def cmo(close: Expression, timeperiod: int = 14) -> Expression:
     gain, loss = outcomes(gain_and_loss, close)
     rise, fall = apply(wilder_mean, gain, timeperiod), apply(wilder_mean, loss, timeperiod)
     return 100.0 * apply(ratio, rise - fall, rise + fall, 0.0)
-
-
-def raw_stochastic(high: Expression, low: Expression, close: Expression, n: int) -> Expression:
-    """Position of the close in the range of the last n rows, in percent; 0 in an empty range."""
-    top, bottom = apply(highest, high, n), apply(lowest, low, n)
-    return 100.0 * apply(ratio, close - bottom, top - bottom, 0.0)
-
-
-@indicator(
-    "STOCH",
-    group="oscillators",
-    outputs={"stoch_k": "percent", "stoch_d": "percent"},
-    source="Lane 1984; TA-Lib TA_STOCH",
-    bounds={
-        "fastk_period": _FROM_ONE,
-        "slowk_period": _FROM_ONE,
-        "slowd_period": _FROM_ONE,
-        "slowk_matype": MATYPE_BOUNDS,
-        "slowd_matype": MATYPE_BOUNDS,
-    },
-    quiet=("slowk_matype", "slowd_matype"),
-)
-def stoch(
-    high: Expression,
-    low: Expression,
-    close: Expression,
-    fastk_period: int = 5,
-    slowk_period: int = 3,
-    slowk_matype: int = 0,
-    slowd_period: int = 3,
-    slowd_matype: int = 0,
-) -> tuple[Expression, ...]:
-    """Slow stochastic: smoothed %K and its average %D, both from the row where %D exists."""
-    slow_k = average(raw_stochastic(high, low, close, fastk_period), slowk_period, slowk_matype)
-    return guard(slow_k, average(slow_k, slowd_period, slowd_matype))
-
-
-@indicator("WILLR", group="oscillators", outputs={"willr": "percent"}, source="Williams 1973; TA-Lib TA_WILLR")
-def willr(high: Expression, low: Expression, close: Expression, timeperiod: int = 14) -> Expression:
-    """Williams' %R, −100 to 0; 0 in an empty range."""
-    top, bottom = apply(highest, high, timeperiod), apply(lowest, low, timeperiod)
-    return -100.0 * apply(ratio, top - close, top - bottom, 0.0)
 
 
 @indicator("CCI", group="oscillators", outputs={"cci": "ratio"}, source="Lambert 1980; TA-Lib TA_CCI")
@@ -104,12 +73,50 @@ def mom(close: Expression, timeperiod: int = 10) -> Expression:
     return close - apply(lag, close, timeperiod)
 
 
+def rate_of_change(x: Expression, n: int) -> Expression:
+    """Change over n rows, in percent."""
+    return (apply(ratio, x, apply(lag, x, n), 0.0) - 1.0) * 100.0
+
+
 @indicator(
     "ROC", group="oscillators", outputs={"roc": "percent"}, source="TA-Lib TA_ROC", bounds={"timeperiod": _FROM_ONE}
 )
 def roc(close: Expression, timeperiod: int = 10) -> Expression:
     """Rate of change over n rows, in percent."""
-    return (apply(ratio, close, apply(lag, close, timeperiod), 0.0) - 1.0) * 100.0
+    return rate_of_change(close, timeperiod)
+
+
+@indicator(
+    "ROCP", group="oscillators", outputs={"rocp": "ratio"}, source="TA-Lib TA_ROCP", bounds={"timeperiod": _FROM_ONE}
+)
+def rocp(close: Expression, timeperiod: int = 10) -> Expression:
+    """Rate of change over n rows, as a fraction."""
+    return apply(ratio, close, apply(lag, close, timeperiod), 0.0) - 1.0
+
+
+@indicator(
+    "ROCR", group="oscillators", outputs={"rocr": "ratio"}, source="TA-Lib TA_ROCR", bounds={"timeperiod": _FROM_ONE}
+)
+def rocr(close: Expression, timeperiod: int = 10) -> Expression:
+    """Close over the close n rows ago."""
+    return apply(ratio, close, apply(lag, close, timeperiod), 0.0)
+
+
+@indicator(
+    "ROCR100",
+    group="oscillators",
+    outputs={"rocr100": "percent"},
+    source="TA-Lib TA_ROCR100",
+    bounds={"timeperiod": _FROM_ONE},
+)
+def rocr100(close: Expression, timeperiod: int = 10) -> Expression:
+    """Close in percent of the close n rows ago."""
+    return 100.0 * apply(ratio, close, apply(lag, close, timeperiod), 0.0)
+
+
+def ages_of_extremes(high: Expression, low: Expression, n: int) -> tuple[Expression, Expression]:
+    """Rows since the lowest low and since the highest high of the last n+1 rows."""
+    return outcomes(lowest, low, n + 1)[1], outcomes(highest, high, n + 1)[1]
 
 
 @indicator(
@@ -120,9 +127,14 @@ def roc(close: Expression, timeperiod: int = 10) -> Expression:
 )
 def aroon(high: Expression, low: Expression, timeperiod: int = 14) -> tuple[Expression, ...]:
     """How recent the lowest low and the highest high of the last n+1 rows are: 100 is now."""
-    _, age_low = outcomes(lowest, low, timeperiod + 1)
-    _, age_high = outcomes(highest, high, timeperiod + 1)
-    return tuple((timeperiod - age) * (100.0 / timeperiod) for age in (age_low, age_high))
+    return tuple((timeperiod - age) * (100.0 / timeperiod) for age in ages_of_extremes(high, low, timeperiod))
+
+
+@indicator("AROONOSC", group="oscillators", outputs={"aroonosc": "percent"}, source="Chande 1995; TA-Lib TA_AROONOSC")
+def aroonosc(high: Expression, low: Expression, timeperiod: int = 14) -> Expression:
+    """Aroon up less Aroon down."""
+    age_low, age_high = ages_of_extremes(high, low, timeperiod)
+    return (age_low - age_high) * (100.0 / timeperiod)
 
 
 @indicator(
@@ -151,46 +163,48 @@ def ultosc(
     return (4.0 * short + 2.0 * middle + long) * (100.0 / 7.0)
 
 
-@indicator(
-    "PPO",
-    group="oscillators",
-    outputs={"ppo": "percent"},
-    source="Appel 1979; TA-Lib TA_PPO",
-    bounds={"matype": MATYPE_BOUNDS},
-    quiet=("matype",),
-)
-def ppo(close: Expression, fastperiod: int = 12, slowperiod: int = 26, matype: int = 1) -> Expression:
-    """Percentage price oscillator: the gap of a fast and a slow average, in percent of the slow one."""
-    fast, slow = sorted((fastperiod, slowperiod))
-    quick, calm = average(close, fast, matype), average(close, slow, matype)
-    return 100.0 * apply(ratio, quick - calm, calm, 0.0)
+@indicator("BOP", group="oscillators", outputs={"bop": "ratio"}, source="Livshin 2001; TA-Lib TA_BOP")
+def bop(open: Expression, high: Expression, low: Expression, close: Expression) -> Expression:  # noqa: A002
+    """Balance of power: the bar's body over its range, −1 to 1; 0 for a bar without range."""
+    return apply(ratio, close - open, high - low, 0.0)
+
+
+@indicator("IMI", group="oscillators", outputs={"imi": "percent"}, source="Chande & Kroll 1994; TA-Lib TA_IMI")
+def imi(open: Expression, close: Expression, timeperiod: int = 14) -> Expression:  # noqa: A002
+    """Intraday momentum index: rising bodies over all bodies of the last n rows; 50 where there are none."""
+    rise = apply(rolling_sum, apply(positive_part, close - open), timeperiod)
+    fall = apply(rolling_sum, apply(positive_part, open - close), timeperiod)
+    return 100.0 * apply(ratio, rise, rise + fall, 0.5)
 
 
 @indicator(
-    "MACD",
+    "RVI",
     group="oscillators",
-    outputs={"macd": "price", "macd_signal": "price", "macd_hist": "price"},
-    source="Appel 1979; pinned to TA-Lib TA_MACD: both averages start on one row, all outputs with the signal",
-    bounds={"signalperiod": _FROM_ONE},
-)
-def macd(
-    close: Expression, fastperiod: int = 12, slowperiod: int = 26, signalperiod: int = 9
-) -> tuple[Expression, ...]:
-    """Moving average convergence and divergence, its signal line and their difference."""
-    fast, slow = sorted((fastperiod, slowperiod))
-    gap = exponential(close, fast, skip=slow - fast) - exponential(close, slow)
-    signal = exponential(gap, signalperiod)
-    return guard(gap, signal, gap - signal)
-
-
-@indicator(
-    "TRIX",
-    group="oscillators",
-    outputs={"trix": "percent"},
-    source="Hutson 1983; TA-Lib TA_TRIX",
+    outputs={"rvi": "percent"},
+    source="Dorsey 1993, Stocks & Commodities 11:6; Wilder's means as TA-Lib TA_RVI",
     bounds={"timeperiod": _FROM_ONE},
 )
-def trix(close: Expression, timeperiod: int = 30) -> Expression:
-    """One-row rate of change of a triple exponential average, in percent."""
-    smooth = exponential(exponential(exponential(close, timeperiod), timeperiod), timeperiod)
-    return (apply(ratio, smooth, apply(lag, smooth, 1), 0.0) - 1.0) * 100.0
+def rvi(close: Expression, timeperiod: int = 14, stddevperiod: int = 10) -> Expression:
+    """Relative volatility index: the RSI of standard deviations of the close; 50 where nothing moved.
+
+    Dorsey's first form; his revised one averages it over highs and lows. Not the relative vigour index.
+    """
+    spread = apply(square_root, outcomes(moments, close, stddevperiod)[1] / stddevperiod)
+    rise, fall = (wilder(apply(positive, move) * spread, timeperiod) for move in outcomes(gain_and_loss, close))
+    return 100.0 * apply(ratio, rise, rise + fall, 0.5)
+
+
+@indicator("DPO", group="oscillators", outputs={"dpo": "price"}, source="TA-Lib TA_DPO: without look-ahead")
+def dpo(close: Expression, timeperiod: int = 20) -> Expression:
+    """Detrended price: the close n/2+1 rows ago less today's simple mean of n, so that nothing looks ahead.
+
+    The centred form writes this value n/2+1 rows back, where nobody could have known it.
+    """
+    return apply(lag, close, timeperiod // 2 + 1) - simple(close, timeperiod)
+
+
+@indicator("FOSC", group="oscillators", outputs={"fosc": "percent"}, source="Chande & Kroll 1994; TA-Lib TA_FOSC")
+def fosc(close: Expression, timeperiod: int = 5) -> Expression:
+    """Forecast oscillator: how far the close is from where the previous rows' regression line put it, in percent."""
+    end, slope = outcomes(line, close, timeperiod)
+    return 100.0 * apply(ratio, close - apply(lag, end + slope, 1), close, UNDEFINED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -16,6 +17,7 @@ Unit = Literal[
     "price",
     "price squared",
     "price per share",
+    "price squared per share",
     "shares",
     "money",
     "per money",
@@ -43,7 +45,7 @@ Oracle = Literal[
 ]
 
 SPLIT_EXPONENT: Mapping[str, int] = MappingProxyType(
-    {"price": -1, "price squared": -2, "price per share": -2, "shares": 1}
+    {"price": -1, "price squared": -2, "price per share": -2, "price squared per share": -3, "shares": 1}
 )
 """Power of the cumulative split factor that turns a value per share of the first day into one per share of today."""
 
@@ -207,6 +209,23 @@ def indicator(
         return _REGISTRY[name]
 
     return register
+
+
+def expect_rising(indicator: str, **periods: int) -> None:
+    """Refuse periods that are not in rising order, such as a fast one that is not below the slow one.
+
+    Raises
+    ------
+    ParameterError
+        If a period is not below the next one given.
+    """
+    for (shorter, low), (longer, high) in itertools.pairwise(periods.items()):
+        if low >= high:
+            raise ParameterError(
+                f"{shorter} {low} is not below {longer} {high}",
+                where=f"indicator {indicator}",
+                remedy=f"Give a {shorter} that is smaller than {longer}",
+            )
 
 
 def indicator_named(name: str) -> Indicator:

@@ -15,7 +15,6 @@ from tapeline_serving.engine.live import Splits, continue_with_bars, continue_wi
 from tapeline_serving.engine.model import Batcher, Model
 from tapeline_serving.engine.plan import PlannedView, ServingPlan
 from tapeline_serving.engine.reading import is_stale, read_values
-from tapeline_serving.engine.served_log import ServedRequest
 from tapeline_serving.engine.types import (
     EntityRequest,
     FeatureStatus,
@@ -92,7 +91,6 @@ class Engine:
         self.in_flight = 0
         self.answered_ns = 0
         self._redis = redis
-        self._views = tuple((view.name, view.version, view.plan_hash) for view in plan.views)
         self._takes_bars = any(not view.takes_trades for view in plan.views)
         self._takes_trades = any(view.takes_trades for view in plan.views)
 
@@ -207,20 +205,6 @@ class Engine:
             ):
                 uses[row] = use
         return uses
-
-    def served(self, request: PredictRequest, vectors: Vectors, outputs: Outputs) -> ServedRequest:
-        """What is to be logged about a request that was answered."""
-        manifest = self.plan.manifest
-        return ServedRequest(
-            model=manifest.model,
-            model_version=manifest.version,
-            bundle_sha256=self.plan.bundle_sha256,
-            served_us=time.time_ns() // 1_000,
-            request=request,
-            vectors=vectors,
-            outputs=outputs,
-            views=self._views,
-        )
 
 
 def _live(view: PlannedView, entity: EntityRequest) -> bool:

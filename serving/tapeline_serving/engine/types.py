@@ -106,11 +106,18 @@ class EntityRequest:
 
 @dataclass(slots=True)
 class PredictRequest:
-    """A request; its rows are checked while the store is being asked."""
+    """A request; its rows are checked while the store is being asked.
+
+    Attributes
+    ----------
+    may_be_retry
+        Whether the caller named the request, and so may send it again under the same name.
+    """
 
     entities: list[EntityRequest]
     request_id: str
     now_us: int
+    may_be_retry: bool = False
 
 
 @dataclass(slots=True)

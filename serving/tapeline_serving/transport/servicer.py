@@ -17,6 +17,7 @@ from tapeline_client._generated import serving_pb2 as pb
 
 from tapeline_serving.engine.engine import Engine
 from tapeline_serving.engine.served_log import ServedLog
+from tapeline_serving.engine.served_rows import RowEncoder
 from tapeline_serving.engine.types import Outputs, PredictRequest, Vectors
 from tapeline_serving.metrics import Metrics
 from tapeline_serving.transport.answer import write_response
@@ -36,6 +37,7 @@ class InferenceServicer:
 
     def __init__(self, settings: Settings, metrics: Metrics, served_log: ServedLog) -> None:
         self.engine: Engine | None = None
+        self._encoder: RowEncoder | None = None
         self._settings = settings
         self._metrics = metrics
         self._log = served_log
@@ -87,11 +89,13 @@ class InferenceServicer:
             vectors, outputs = await engine.predict(request, reading)
         response = write_response(engine.plan, request, vectors, outputs, include_features=message.include_features)
         # The log can wait until the answer is on its way: this runs after gRPC has sent what is returned here.
-        asyncio.get_running_loop().call_soon(self._keep, engine, request, vectors, outputs)
+        asyncio.get_running_loop().call_soon(self._keep, request, vectors, outputs)
         return response
 
-    def _keep(self, engine: Engine, request: PredictRequest, vectors: Vectors, outputs: Outputs) -> None:
-        self._log.offer(engine.served(request, vectors, outputs))
+    def _keep(self, request: PredictRequest, vectors: Vectors, outputs: Outputs) -> None:
+        if self._log.has_room(len(request.entities)):
+            self._encoder = self._encoder or RowEncoder(self._ready().plan)
+            self._log.put(self._encoder.encode(request, vectors, outputs), may_be_retry=request.may_be_retry)
 
     async def model_info(self, _: pb.ModelInfoRequest, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         """Describe what is served."""

@@ -79,7 +79,7 @@ def read_entities(
                 remedy="Send only what came after the stored state, or raise live_rows_per_request_max",
             )
         entities.append(EntityRequest(symbol, has_bars, has_trades))
-    return PredictRequest(entities, _request_id(message.request_id), now_us)
+    return PredictRequest(entities, _request_id(message.request_id), now_us, may_be_retry=bool(message.request_id))
 
 
 def read_rows(message: pb.PredictRequest, request: PredictRequest) -> None:
