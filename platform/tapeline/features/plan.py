@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,7 @@ from tapeline.features.checks import check_batch, expect, refuse_batch, refuse_u
 from tapeline.features.codegen import Program, generate
 from tapeline.features.frame_code import frames_of
 from tapeline.features.kernel_source import kernel_sources, normalised
-from tapeline.features.program_text import BLOCK_ROWS
+from tapeline.features.program_text import ACROSS_TYPES, BATCH_TYPES, BLOCK_ROWS
 from tapeline.features.request import FeatureRequest
 from tapeline.features.timeframes import TimeFrame
 from tapeline.kernels import cache_folder
@@ -172,8 +173,8 @@ class FeaturePlan:
         return states_.decode(data, self.hash, self.state_size, verify=verify)
 
     def compile(self) -> FeaturePlan:
-        """Compile now, or load what was compiled before; returns the plan."""
-        _ = self._module
+        """Compile everything now, or load what was compiled before; returns the plan."""
+        _ = self._update, self._batch, self._across
         return self
 
     def update(self, state: Floats, event_us: int, sequence: int, available_us: int, row: Floats, out: Floats) -> None:
@@ -270,9 +271,11 @@ class FeaturePlan:
         expect(features, "out", (len(rows), len(self.outputs)))
         expect(available, "available_out", (len(rows),))
 
+        compiled = self._batch  # before the threads race for it
+
         def run(part: tuple[int, int]) -> int:
             return int(
-                self._module.batch(
+                compiled(
                     event_us, sequence, available_us, rows, offsets, *part, ends, features, available, self._work()
                 )
             )
@@ -281,7 +284,6 @@ class FeaturePlan:
         if len(parts) == 1:
             codes = [run(parts[0])]
         else:
-            _ = self._module  # load before the threads race for it
             with ThreadPoolExecutor(len(parts)) as pool:
                 codes = list(pool.map(run, parts))
         for code in codes:
@@ -332,7 +334,7 @@ class FeaturePlan:
             expect(array, name, shape)
         if not (states.flags.writeable and out.flags.writeable):
             raise ParameterError("states and out must be writable")
-        code = int(self._module.across(event_us, sequence, available_us, rows, states, out, self._work()))
+        code = int(self._across(event_us, sequence, available_us, rows, states, out, self._work()))
         if code:
             refuse_batch(code, event_us, sequence, rows, np.arange(count + 1, dtype=np.int64))
 
@@ -353,6 +355,14 @@ class FeaturePlan:
     def _update(self) -> Update:
         update: Update = self._module.update
         return update
+
+    @cached_property
+    def _batch(self) -> Callable[..., int]:
+        return _compiled(self._module.batch, BATCH_TYPES)
+
+    @cached_property
+    def _across(self) -> Callable[..., int]:
+        return _compiled(self._module.across, ACROSS_TYPES)
 
     @cached_property
     def _module(self) -> ModuleType:
@@ -391,6 +401,14 @@ class FeaturePlan:
             return self._update(state, int(event_us), int(sequence), int(available_us), copied, out)
         except (TypeError, ValueError) as error:
             raise ParameterError(f"a row must be numbers: {error}") from None
+
+
+def _compiled(dispatcher: Any, types: str) -> Callable[..., int]:
+    """The function compiled for these types and for no others."""
+    dispatcher.compile(types)
+    dispatcher.disable_compile()
+    function: Callable[..., int] = dispatcher
+    return function
 
 
 def _parts(offsets: Integers, threads: int) -> list[tuple[int, int]]:
