@@ -77,7 +77,10 @@ def main(names: list[str]) -> int:
         table.add_column(heading, overflow="fold")
     for name, module in chosen.items():
         console.print(f"[dim]{name} …[/]")
-        results = list(module.run())
+        results = []
+        for result in module.run():
+            results.append(result)
+            console.print(f"[dim]  {'; '.join(row(result)[:6])}[/]", highlight=False)
         write(name, results, PACKAGES)
         for result in results:
             table.add_row(*row(result))

@@ -366,8 +366,11 @@ class FeaturePlan:
 
     @cached_property
     def _module(self) -> ModuleType:
-        """The generated module, loaded from its private file; numba keeps its machine code beside it."""
-        name = f"tapeline_plan_{self.hash[:32]}"
+        """The generated module, loaded from its private file; numba keeps its machine code beside it.
+
+        The file is named by its very text as well: the hash is of its meaning, and leaves out how it is compiled.
+        """
+        name = f"tapeline_plan_{self.hash[:32]}_{sha256_json(self._program.source)[:8]}"
         folder = private_folder(cache_folder() / name)
         file = folder / "program.py"
         if not file.is_file():
