@@ -94,7 +94,7 @@ def positions(names: Sequence[str], outputs: Sequence[str]) -> list[int]:
 
 def expect(array: NDArray[np.float64] | NDArray[np.int64], name: str, shape: tuple[int, ...]) -> None:
     """Refuse an array of another dtype, shape or layout."""
-    kind = np.int64 if name in {"sequence", "available_us", "available_out"} else np.float64
+    kind = np.int64 if name in {"event_us", "sequence", "available_us", "available_out"} else np.float64
     if array.shape != shape or array.dtype != kind or not array.flags.c_contiguous:
         raise ParameterError(
             f"{name} must be a C-contiguous {np.dtype(kind).name} array of shape {shape}", where=shape_of(array)

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tapeline.core.errors import ParameterError
-from tapeline.features.codegen import PartCode, Writer, in_order, literal, ring_capacities
+from tapeline.features.codegen import PartCode
 from tapeline.features.timeframes import TimeFrame
+from tapeline.features.writer import Writer, in_order, literal, ring_capacities, slots_of
 from tapeline.indicators.expression import Expression, Operation, column
 from tapeline.kernels import frames as kernels
 
@@ -125,11 +126,12 @@ class FrameFeatures:
     def _bar_code(self, slots: dict[str, int], held: Sequence[int], at: int, size: int) -> _BarWriter:
         """Code that computes and keeps the features of the bar that is complete."""
         order = in_order(self.expressions)
-        inner = _BarWriter(ring_capacities(order), slots, size)
+        inner = _BarWriter(slots, slots_of(order), size)
+        inner.section(ring_capacities(order), header=False)
         for operation in order:
             inner.write(operation)
         for slot, expression in zip(held, self.expressions, strict=True):
-            inner.line(f"state[{slot}] = {inner.names[expression.key]}")
+            inner.line(f"state[{slot}] = {inner.need(expression)}")
         inner.line(f"frame_close(state, {literal(at)})")
         return inner
 
@@ -151,14 +153,13 @@ class FrameFeatures:
 class _BarWriter(Writer):
     """Writes the features of a frame's bar, whose columns lie in the state."""
 
-    def __init__(self, rings: dict[str, int], slots: dict[str, int], size: int) -> None:
-        super().__init__((), rings)
-        self.slots = slots
-        self.size = size
+    def __init__(self, columns: dict[str, int], slots: int, size: int) -> None:
+        super().__init__((), slots, size)
+        self.columns = columns
 
     def statements(self, operation: Operation, targets: Sequence[str]) -> list[str]:
         if operation.kind == "input":
-            return [f"{targets[0]} = state[{self.slots[str(operation.constants[0])]}]"]
+            return [f"{targets[0]} = state[{self.columns[str(operation.constants[0])]}]"]
         return super().statements(operation, targets)
 
 

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,13 +26,14 @@ from tapeline.features.checks import check_batch, expect, positions, refuse_batc
 from tapeline.features.codegen import Program, generate
 from tapeline.features.frame_code import frames_of
 from tapeline.features.kernel_source import kernel_sources, normalised
+from tapeline.features.program_text import ACROSS_TYPES, BATCH_TYPES, BLOCK_ROWS
 from tapeline.features.request import FeatureRequest
 from tapeline.features.timeframes import TimeFrame
 from tapeline.kernels import cache_folder
 from tapeline.kernels.cache import private_folder
 from tapeline.kernels.rolling import push
 
-ENGINE_VERSION = 1
+ENGINE_VERSION = 2
 """Raised when a change of the engine changes results without changing any kernel's or program's source."""
 
 Floats = NDArray[np.float64]
@@ -198,8 +200,8 @@ class FeaturePlan:
         return states_.decode(data, self.hash, self.state_size, verify=verify)
 
     def compile(self) -> FeaturePlan:
-        """Compile now, or load what was compiled before; returns the plan."""
-        _ = self._module
+        """Compile everything now, or load what was compiled before; returns the plan."""
+        _ = self._update, self._batch, self._across
         return self
 
     def update(self, state: Floats, event_us: int, sequence: int, available_us: int, row: Floats, out: Floats) -> None:
@@ -296,22 +298,76 @@ class FeaturePlan:
         expect(features, "out", (len(rows), len(self.outputs)))
         expect(available, "available_out", (len(rows),))
 
+        compiled = self._batch  # before the threads race for it
+
         def run(part: tuple[int, int]) -> int:
             return int(
-                self._module.batch(event_us, sequence, available_us, rows, offsets, *part, ends, features, available)
+                compiled(
+                    event_us, sequence, available_us, rows, offsets, *part, ends, features, available, self._work()
+                )
             )
 
         parts = _parts(offsets, threads or os.cpu_count() or 1)
         if len(parts) == 1:
             codes = [run(parts[0])]
         else:
-            _ = self._module  # load before the threads race for it
             with ThreadPoolExecutor(len(parts)) as pool:
                 codes = list(pool.map(run, parts))
         for code in codes:
             if code:
                 refuse_batch(code, event_us, sequence, rows, offsets)
         return features, ends
+
+    def update_many(
+        self,
+        states: Floats,
+        event_us: Integers,
+        sequence: Integers,
+        available_us: Integers,
+        rows: Floats,
+        out: Floats,
+    ) -> None:
+        """One row of each of many entities in one compiled call: a cross-section. Equal to as many :meth:`update`, bit for bit.
+
+        Parameters
+        ----------
+        states
+            float64 (S, state_size), each changed in place; all untouched if an error is raised.
+        event_us, sequence, available_us
+            int64 (S,): each row's place in time, which must come after its state's, and when it could have been known.
+        rows
+            float64 (S, len(inputs)).
+        out
+            float64 (S, len(outputs)), overwritten.
+
+        Raises
+        ------
+        ContinuityError
+            If a row does not come after its state's last one; the message names the entity.
+        ParameterError
+            If an array has a wrong dtype, shape or layout, or cannot be written.
+        InvalidDataError
+            If a ``split_ratio`` is not positive and finite.
+        """
+        count = len(states)
+        for array, name, shape in (
+            (states, "states", (count, self.state_size)),
+            (rows, "rows", (count, len(self.inputs))),
+            (out, "out", (count, len(self.outputs))),
+            (event_us, "event_us", (count,)),
+            (sequence, "sequence", (count,)),
+            (available_us, "available_us", (count,)),
+        ):
+            expect(array, name, shape)
+        if not (states.flags.writeable and out.flags.writeable):
+            raise ParameterError("states and out must be writable")
+        code = int(self._across(event_us, sequence, available_us, rows, states, out, self._work()))
+        if code:
+            refuse_batch(code, event_us, sequence, rows, np.arange(count + 1, dtype=np.int64))
+
+    def _work(self) -> Floats:
+        """Room for what the sections of a program hand on within a block of rows; its contents never matter."""
+        return np.empty((BLOCK_ROWS, self._program.work_size))
 
     @property
     def compiled_update(self) -> Update:
@@ -328,9 +384,20 @@ class FeaturePlan:
         return update
 
     @cached_property
+    def _batch(self) -> Callable[..., int]:
+        return _compiled(self._module.batch, BATCH_TYPES)
+
+    @cached_property
+    def _across(self) -> Callable[..., int]:
+        return _compiled(self._module.across, ACROSS_TYPES)
+
+    @cached_property
     def _module(self) -> ModuleType:
-        """The generated module, loaded from its private file; numba keeps its machine code beside it."""
-        name = f"tapeline_plan_{self.hash[:32]}"
+        """The generated module, loaded from its private file; numba keeps its machine code beside it.
+
+        The file is named by its very text as well: the hash is of its meaning, and leaves out how it is compiled.
+        """
+        name = f"tapeline_plan_{self.hash[:32]}_{sha256_json(self._program.source)[:8]}"
         folder = private_folder(cache_folder() / name)
         file = folder / "program.py"
         if not file.is_file():
@@ -364,6 +431,14 @@ class FeaturePlan:
             return self._update(state, int(event_us), int(sequence), int(available_us), copied, out)
         except (TypeError, ValueError) as error:
             raise ParameterError(f"a row must be numbers: {error}") from None
+
+
+def _compiled(dispatcher: Any, types: str) -> Callable[..., int]:
+    """The function compiled for these types and for no others."""
+    dispatcher.compile(types)
+    dispatcher.disable_compile()
+    function: Callable[..., int] = dispatcher
+    return function
 
 
 def _parts(offsets: Integers, threads: int) -> list[tuple[int, int]]:

@@ -52,7 +52,7 @@ def _request(name: str, arguments: str) -> FeatureRequest:
         if key in given:
             raise ParameterError(f"{key} is given twice", where=where)
         given[key] = _number(value.strip(), where)
-    return FeatureRequest.of(indicator.name, **given)
+    return FeatureRequest(indicator.name, tuple(given.items()))
 
 
 def _number(text: str, where: str) -> Constant:

@@ -126,7 +126,7 @@ class _Subject:
     plan: FeaturePlan = field(init=False)
 
     def __post_init__(self) -> None:
-        self.plan = FeaturePlan.of([FeatureRequest.of(self.indicator.name, **self.parameters)])
+        self.plan = FeaturePlan.of([FeatureRequest(self.indicator.name, tuple(self.parameters.items()))])
 
     @cached_property
     def columns(self) -> Columns:

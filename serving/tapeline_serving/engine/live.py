@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,7 +79,7 @@ def continue_with_bars(
     state = plan.restore(stored.plan_state, verify=False)
     out = np.empty(len(plan.outputs))
     first = view.session_first + last_session + 1
-    given = bars.columns | {"split_ratio": ratios, "session": range(first, first + count)}
+    given: dict[str, Any] = {**bars.columns, "split_ratio": ratios, "session": range(first, first + count)}
     given |= {name: _ends(view, np.array(bars.event_us), name) for name in view.frames}
     rows = np.array([given[name] for name in plan.inputs], dtype=np.float64).T
     for number, (event_us, available_us) in enumerate(zip(bars.event_us, bars.available_us, strict=True)):
