@@ -54,6 +54,17 @@ def test_features_are_rounded_to_float32_first(exported) -> None:
     assert given[0] == given[1] == run_session(open_session(graph), beside.astype(np.float32))["score"][0]
 
 
+@pytest.mark.parametrize("bias", [-800.0, -40.0, -20.0, -10.0, -1e-9, 1e-9, 10.0, 40.0, 800.0])
+def test_far_scores_equal_onnx_runtime_too(exported, bias: float) -> None:
+    """Where a sigmoid may be written in ways that round differently."""
+    trees, rows = dataclasses.replace(exported[2], bias=bias), exported[5]
+    graph = build_graph(feature_count=12, core=trees, calibration=IDENTITY)
+    expected = run_session(open_session(graph), rows)
+    given = compiled_forest(trees, IDENTITY, 12).run(rows.astype(np.float64))
+    for name in ("probability", "score"):
+        assert given[name].tobytes() == expected[name].tobytes()
+
+
 @pytest.mark.parametrize("bias", [0.0, -1.5])
 def test_without_a_split_every_row_gets_the_constant(bias: float) -> None:
     forest = compiled_forest(TreeArrays(bias=bias), IDENTITY, 3)
@@ -91,6 +102,10 @@ WRONG = {
     "levels": lambda f: dataclasses.replace(f, levels=f.levels[:-1]),
     "count": lambda f: dataclasses.replace(f, feature_count=13),
     "depth": lambda f: dataclasses.replace(f, depth=f.depth * 10**9),
+    "bias": lambda f: dataclasses.replace(f, bias=np.nan),
+    "infinite leaf": lambda f: dataclasses.replace(f, value=f.value + np.inf),
+    "infinite knots": lambda f: dataclasses.replace(f, knots=f.knots * np.inf),
+    "no threshold": lambda f: dataclasses.replace(f, threshold=f.threshold * np.nan),
     "dtype": lambda f: dataclasses.replace(f, threshold=f.threshold.astype(np.float32)),
     "shape": lambda f: dataclasses.replace(f, value=f.value[:, None]),
 }
@@ -104,7 +119,8 @@ def test_numbers_that_lead_out_of_an_array_are_refused(exported, tmp_path, fault
 
 
 def test_files_that_are_no_forest_are_refused(tmp_path) -> None:
-    for content in (b"", b"rubbish", Sample(np.zeros((1, 2)), np.zeros(1), np.zeros(1)).to_bytes()):
+    other = Sample(np.zeros((1, 2)), np.zeros(1), np.zeros(1)).to_bytes()
+    for content in (b"", b"rubbish", b"PK\x03\x04rubbish", other, other[: len(other) // 2]):
         (tmp_path / FOREST_NAME).write_bytes(content)
         with pytest.raises(IntegrityError, match="cannot be read"):
             read_forest(tmp_path / FOREST_NAME, 12)

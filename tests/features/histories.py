@@ -12,12 +12,15 @@ from tapeline.features import FeaturePlan, FeatureRequest
 from tapeline.indicators import all_indicators
 from tapeline.indicators.schema import COLUMNS
 
-from tests.indicators.market import everything
+from tests.indicators.market import candles, everything
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 ROWS_MAX = 420  # beyond the longest default warm-up of a year of days
-SCHEMAS = tuple(sorted({indicator.schema for indicator in all_indicators()}))
+SCHEMAS = (
+    *sorted({indicator.schema for indicator in all_indicators()}),
+    "candles",
+)  # candles: bars, in a plan of their own
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,8 @@ def plan_of(schema: str) -> FeaturePlan:
     """Every registered feature of a kind of rows, with its defaults: one compiled plan for all tests."""
     if schema == "bars":
         return everything()
+    if schema == "candles":
+        return candles()
     return FeaturePlan.of([FeatureRequest(i.name) for i in all_indicators() if i.schema == schema])
 
 
@@ -92,7 +97,7 @@ def make(schema: str, count: int, seed: int, scale: float) -> History:
     gaps = rng.choice([0, 1, 60, 86_400, 10**7], count, p=[0.1, 0.2, 0.3, 0.3, 0.1])
     event_us = np.cumsum(gaps) * 1_000_000 - 5_000_000_000
     sequence = np.arange(count, dtype=np.int64)
-    columns = _bars(rng, count, scale) if schema == "bars" else _ticks(rng, count, scale, event_us)
+    columns = _bars(rng, count, scale) if schema != "ticks" else _ticks(rng, count, scale, event_us)
     for name in columns:
         bad = rng.random(count) < 0.03 * rng.random()
         if name != "time":

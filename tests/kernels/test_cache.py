@@ -27,6 +27,7 @@ def _cache_dir(cwd: Path, **environment: str) -> Path:
 
 def test_the_environment_wins_over_the_file_over_the_default(tmp_path: Path) -> None:
     name = Path("kernels") / kernel_sources_hash()[:32]
+    (tmp_path / ".tapeline").mkdir()  # the folders above may have one of their own
     assert _cache_dir(tmp_path) == tmp_path / ".tapeline" / name
     (tmp_path / "tapeline.toml").write_text('home = "from_file"\n')
     assert _cache_dir(tmp_path) == tmp_path / "from_file" / name

@@ -124,9 +124,30 @@ def test_a_ratio_that_contradicts_a_known_split_is_refused(served: Served, given
     world.put_split(served.store, "tapeline", "AAA", ex_date_us, 2.0, known_us=ex_date_us)
     rows = [bar(history, STORED, split_ratio=given)]
     with pytest.raises(
-        InvalidRequestError, match=r"split_ratio .* where a split of ratio 2 is known.*bars of AAA, row 0"
+        InvalidRequestError, match=r"split_ratio .* where a split of ratio 2\.0 is known.*bars of AAA, row 0"
     ):
         served.client.predict(["AAA"], live_bars={"AAA": rows})
+
+
+@pytest.mark.parametrize(("known_at", "named_at"), [(STORED, STORED + 1), (STORED - 1, STORED)])
+def test_a_known_split_named_on_another_bar_is_refused(served: Served, known_at: int, named_at: int) -> None:
+    """Off by a day, whether the known one is among the live bars or in the state already: it must not count twice."""
+    history = world.bar_history(4, 60, split_at=known_at)
+    world.put_bars(served.store, "tapeline", "AAA", history, STORED)
+    world.put_split(served.store, "tapeline", "AAA", int(history.start_us[known_at]), 2.0, known_us=1)
+    rows = [bar(history, i, split_ratio=2.0 if i == named_at else None) for i in range(STORED, 60)]
+    with pytest.raises(InvalidRequestError, match="that split is known to take effect at"):
+        served.client.predict(["AAA"], live_bars={"AAA": rows})
+
+
+def test_a_ratio_may_be_rounded(served: Served) -> None:
+    history = world.bar_history(4, 60, split_at=STORED)
+    world.put_bars(served.store, "tapeline", "AAA", history, STORED)
+    world.put_split(served.store, "tapeline", "AAA", int(history.start_us[STORED]), 2.0, known_us=1)
+    rows = [bar(history, STORED, split_ratio=2.0 + 1e-12)]
+    [answer] = served.client.predict(["AAA"], live_bars={"AAA": rows}, include_features=True)
+    expected, _ = history.batch(world.DAILY, STORED + 1)
+    assert_same_bits(values_of(answer, world.DAILY), expected[-1])
 
 
 def test_a_split_that_is_not_yet_known_is_not_applied(served: Served) -> None:

@@ -44,6 +44,8 @@ def trades(**columns) -> pb.PredictRequest:
 MALFORMED = {
     "no entities": (pb.PredictRequest(), "names no entities"),
     "no symbol": (pb.PredictRequest(entities=[pb.EntityInput()]), "entity has no symbol"),
+    "long symbol": (pb.PredictRequest(entities=[pb.EntityInput(symbol="A" * 129)]), "is no symbol .*entity 0"),
+    "unprintable symbol": (pb.PredictRequest(entities=[pb.EntityInput(symbol="A\x00")]), "is no symbol .*entity 0"),
     "twice": (pb.PredictRequest(entities=[pb.EntityInput(symbol="A"), pb.EntityInput(symbol="A")]), "named twice"),
     "request id": (pb.PredictRequest(entities=[pb.EntityInput(symbol="A")], request_id="7"), "not a UUID"),
     "short column": (bars(close=[]), "column close has 0 rows where event_us has 1"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import numpy as np
 import psycopg
 import pytest
 from tapeline.core.settings import Settings
+from tapeline_serving.engine.model import Batcher, Model
 from tapeline_serving.engine.served_log import ServedLog
 from tapeline_serving.engine.served_rows import RowEncoder
 from tapeline_serving.engine.types import (
@@ -48,7 +50,8 @@ def request(symbol: str) -> tuple[PredictRequest, Vectors]:
     vectors.overall = [EntityStatus.NO_FEATURES]
     vectors.uses = [[ViewUse(), ViewUse(Origin.LIVE, 7, 8, 9, splits=((5, 2.0),))]]
     bars = LiveBars(None, [1], [2], {"open": [0.1], "close": [-0.0], "volume": [np.nan]})
-    return PredictRequest([EntityRequest(symbol, True, False, bars)], str(uuid.uuid4()), 1_000), vectors
+    asked = [EntityRequest(symbol, True, False, bars)]
+    return PredictRequest(asked, str(uuid.uuid4()), 1_000, time.time_ns() // 1_000), vectors
 
 
 @pytest.mark.parametrize("may_be_retry", [False, True])
@@ -82,6 +85,49 @@ def test_a_lost_acknowledgement_leaves_no_row_twice(served: Served, may_be_retry
         "open": [0.1], "close": ["-0.0"], "volume": ["nan"], "start_us": None, "event_us": [1], "available_us": [2],
         "split_ratio": None,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("refused", ["A\x00", "".join(chr(0x4E00 + i * 7) for i in range(3_000))])
+def test_rows_that_cannot_be_written_take_no_others_with_them(served: Served, refused: str) -> None:
+    """A symbol that text cannot hold, or no index entry can, among good ones of other requests."""
+    log = ServedLog(lambda: psycopg.connect(str(served.settings.postgres_url)), waiting_max=100)
+    encoder = RowEncoder(load(served.settings, "small").plan)
+    before = len(logged(served.settings))
+    for symbol in ("GOOD1", refused, "GOOD2", "GOOD3"):
+        each, vectors = request(symbol)
+        log.put(encoder.encode(each, vectors, []), may_be_retry=False)
+    log.start()
+    end = time.monotonic() + 20
+    while log.waiting and time.monotonic() < end:
+        time.sleep(0.02)
+    log.close(timeout_s=10)
+    assert (log.written, log.dropped, log.waiting) == (3, 1, 0)
+    assert {row["entity"] for row in logged(served.settings)[before:]} == {"GOOD1", "GOOD2", "GOOD3"}
+
+
+def test_a_queue_is_bounded_in_bytes_too() -> None:
+    log = ServedLog(lambda: pytest.fail("no connection is needed"), waiting_max=1_000)
+    piece = bytes(64 << 20)
+    for _ in range(5):
+        assert log.has_room(1)
+        log.put([piece], may_be_retry=False)
+    assert not log.has_room(1)
+    assert (log.waiting, log.dropped) == (5, 1)
+
+
+def test_whoever_waits_for_a_failing_model_hears_of_it() -> None:
+    class Failing(Model):
+        def __init__(self) -> None:
+            self.outputs = ("score",)
+
+        def run(self, values: np.ndarray) -> list[np.ndarray]:
+            raise MemoryError(str(values.shape))
+
+    async def ask() -> list[BaseException]:
+        batcher = Batcher(Failing())
+        return await asyncio.gather(*(batcher.run(np.zeros((1, 2))) for _ in range(3)), return_exceptions=True)
+
+    assert [type(error) for error in asyncio.run(asyncio.wait_for(ask(), 5))] == [MemoryError] * 3
 
 
 def test_a_full_queue_refuses_and_counts() -> None:

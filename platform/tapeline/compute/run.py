@@ -182,12 +182,15 @@ def backfill(
             _backfill_group(connection, spec, runner, group, horizon_us, raw_rows_max, totals, on_entity)
         published = 0
         if redis is not None:
+            read_us = _horizon_us(
+                connection
+            )  # what it says must have been recorded before the reading, not before the run
             with connection.transaction():
                 newest = newest_states(connection, spec, chosen)
                 splits = read_all_splits(connection, chosen)
             project = project or get_settings().project
             try:
-                publish_splits(redis, project, splits, horizon_us)
+                publish_splits(redis, project, splits, read_us)
                 published = publish_states(redis, project, spec, newest)
             except redis_library.RedisError as error:
                 raise UnavailableError(

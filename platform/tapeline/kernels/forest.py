@@ -124,6 +124,9 @@ def predict(
         total = 0.0
         for i in range(trees):
             total += found[i]
-        exact = 1.0 / (1.0 + math.exp(-(total + bias)))
+        odds = total + bias
+        # For small odds 1/(1 + e^-x) keeps more digits, but this is what ONNX Runtime computes, and the two must agree.
+        tail = math.exp(-abs(odds))
+        exact = 1.0 / (1.0 + tail) if odds >= 0.0 else 1.0 - 1.0 / (1.0 + tail)
         score[number] = exact
         probability[number] = _calibrated(exact, knots, levels, slopes)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapeline.core.errors import IntegrityError, ParityError
-from tapeline.registry.replay import TOLERANCE, Sample
+from tapeline.registry.replay import TOLERANCE, UNREADABLE, Sample
 
 FOREST_NAME = "forest.npz"
 _WHOLE = frozenset({"feature_count", "trees", "feature", "children", "roots", "place", "depth"})
@@ -84,9 +84,11 @@ def read_forest(path: Path, feature_count: int) -> Forest:
     try:
         with np.load(path, allow_pickle=False) as stored:
             arrays: dict[str, Any] = {field.name: stored[field.name] for field in fields(Forest)}
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except UNREADABLE as error:
         raise IntegrityError(f"the bundle's compiled trees cannot be read: {error}", where=str(path)) from None
     for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):
+            raise IntegrityError(f"{name} of the bundle's compiled trees is no array", where=str(path))
         wanted = np.int64 if name in _WHOLE else np.bool_ if name == "missing_left" else np.float64
         if array.dtype != wanted or array.ndim != (0 if name in _SCALARS else 1):
             raise IntegrityError(
@@ -122,9 +124,14 @@ def _fits(forest: Forest) -> bool:
         and within(forest.place, forest.trees + 1)
         and len(np.unique(forest.place[forest.place < forest.trees])) == forest.trees
         and within(forest.depth, nodes + 1)
+        and all(
+            bool(np.isfinite(part).all())
+            for part in (forest.bias, forest.value, forest.knots, forest.levels, forest.slopes)
+        )
         and len(forest.knots) >= 2
         and bool((np.diff(forest.knots) > 0).all())
         and len(forest.levels) == len(forest.slopes) == len(forest.knots) - 1
+        and not bool(np.isnan(forest.threshold).any())
     )
 
 

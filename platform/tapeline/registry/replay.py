@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,9 @@ from tapeline.core.errors import IntegrityError, ParityError
 from tapeline.registry.manifest import MODEL_NAME, SAMPLE_NAME, BundleManifest
 
 TOLERANCE = 1e-6
+UNREADABLE = (OSError, ValueError, KeyError, EOFError, AttributeError, TypeError, NotImplementedError, zipfile.BadZipFile,
+              zlib.error)  # fmt: skip
+"""What NumPy raises over a damaged ``npz`` file."""
 _FATAL_ONLY = 4
 
 
@@ -52,7 +57,7 @@ def read_sample(path: Path) -> Sample:
                 np.asarray(arrays["probability"], dtype=np.float32),
                 np.asarray(arrays["score"], dtype=np.float32),
             )
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except UNREADABLE as error:
         raise IntegrityError(f"the bundle's sample cannot be read: {error}", where=str(path)) from None
     rows = (len(sample.features),)
     if sample.features.ndim != 2 or sample.probability.shape != rows or sample.score.shape != rows:

@@ -37,7 +37,9 @@ if #old == at + 8 and string.sub(old, 1, 5) == string.sub(ARGV[1], 1, 5)
     and struct.unpack('<i8', old, at + 1) > struct.unpack('<i8', ARGV[1], at + 1) then
     return 0
 end
-redis.call('SET', KEYS[1], ARGV[1])
+if #old > 0 or ARGV[3] == '1' then
+    redis.call('SET', KEYS[1], ARGV[1])  -- an entity that never had a split gets no key
+end
 return 1
 """
 
@@ -113,7 +115,7 @@ def decode_splits(data: bytes, *, where: str | None = None) -> SplitVersions:
 
 
 def publish_splits(client: redis.Redis, project: str, splits: Mapping[str, SplitVersions], recorded_us: int) -> int:
-    """Write entities' splits to Redis; returns how many entities have any.
+    """Write entities' splits to Redis; returns how many entities have any. Where none is left, none is published.
 
     Parameters
     ----------
@@ -131,10 +133,9 @@ def publish_splits(client: redis.Redis, project: str, splits: Mapping[str, Split
     """
     script = client.register_script(_PUBLISH)
     pipeline = client.pipeline(transaction=False)
-    having = [entity for entity, versions in splits.items() if len(versions)]
-    for entity in having:
-        data = encode_splits(splits[entity], recorded_us)
-        script(keys=[splits_key(project, entity)], args=[data, _RECORDED_AT], client=pipeline)
-    if having:
-        pipeline.execute()
-    return len(having)
+    for entity, versions in splits.items():
+        data = encode_splits(versions, recorded_us)
+        may_be_new = int(len(versions) > 0)
+        script(keys=[splits_key(project, entity)], args=[data, _RECORDED_AT, may_be_new], client=pipeline)
+    pipeline.execute()
+    return sum(len(versions) > 0 for versions in splits.values())

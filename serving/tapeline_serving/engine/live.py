@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from tapeline.core.errors import ContinuityError, InvalidDataError
-from tapeline.core.timestamps import format_us
+from tapeline.core.timestamps import DAY_US, format_us
 from tapeline.features.versions import Actions, Floats, Integers, split_ratios
 from tapeline.kernels.bars import BAR_COLUMNS
 from tapeline.storage.splits import decode_splits
@@ -24,6 +24,9 @@ from tapeline_serving.engine.types import LiveBars, LiveTrades, Origin, ViewUse
 
 _START, _END = BAR_COLUMNS.index("start_us"), BAR_COLUMNS.index("end_us")
 _LAST_SEQUENCE, _AVAILABLE = BAR_COLUMNS.index("last_sequence"), BAR_COLUMNS.index("available_us")
+
+_SAME_SPLIT_US = 14 * DAY_US
+"""A split of the same ratio so near to a known one is the same one."""
 
 Splits = tuple[Integers, Floats]
 """Effective times and ratios, in order of time, of the splits known at the request's clock."""
@@ -229,20 +232,32 @@ def _bar_ratios(
     view: PlannedView, symbol: str, stored: SavedState, bars: LiveBars, splits: Splits | None, session: int
 ) -> tuple[list[float], tuple[tuple[int, float], ...]]:
     """The ratio of each bar, and the splits behind them: the known ones, and those that only the caller knows."""
-    found, adjusted = _ratios_of(stored.event_us if stored.rows_seen else None, np.array(bars.event_us), splits)
+    previous_us = stored.event_us if stored.rows_seen else None
+    found, adjusted = _ratios_of(previous_us, np.array(bars.event_us), splits)
     ratios = found.tolist()
+    known = [] if splits is None else list(zip(splits[0].tolist(), splits[1].tolist(), strict=True))
     for number, given in enumerate(bars.split_ratio or ()):
-        if math.isnan(given) or given == ratios[number]:
+        event_us = bars.event_us[number]
+        since_us = bars.event_us[number - 1] if number else previous_us
+        here = since_us is not None and any(since_us <= at < event_us for at, _ in known)
+        if math.isnan(given) or (math.isclose(given, ratios[number], rel_tol=1e-9) and (here or given == 1.0)):
             continue
-        if ratios[number] != 1.0:
-            raise InvalidDataError(
-                f"split_ratio {given:g}, where a split of ratio {ratios[number]:g} is known",
-                where=f"bars of {symbol}, row {number}",
-                remedy="Leave split_ratio out, or correct the split by `tapeline ingest` and `tapeline backfill`",
-            )
+        if here:
+            raise _contradiction(symbol, number, given, f"a split of ratio {ratios[number]!r} is known")
+        near = [at for at, ratio in known if abs(at - event_us) <= _SAME_SPLIT_US and math.isclose(ratio, given)]
+        if near:  # taken for a second one, it would adjust the prices twice
+            raise _contradiction(symbol, number, given, f"that split is known to take effect at {format_us(near[0])}")
         ratios[number] = given
         adjusted = (*adjusted, (int(view.session_open_us[session + number]), given))
     return ratios, adjusted
+
+
+def _contradiction(symbol: str, number: int, given: float, known: str) -> InvalidDataError:
+    return InvalidDataError(
+        f"split_ratio {given!r}, where {known}",
+        where=f"bars of {symbol}, row {number}",
+        remedy="Leave split_ratio out, or correct the split by `tapeline ingest` and `tapeline backfill`",
+    )
 
 
 def _ratios_of(

@@ -107,7 +107,7 @@ class Batcher:
                 merged = self._model.run(np.concatenate([values for values, _ in waiting]))
                 ends = np.cumsum([len(values) for values, _ in waiting])[:-1]
                 results = [list(parts) for parts in zip(*(np.split(output, ends) for output in merged), strict=True)]
-        except ModelNotReadyError as error:
+        except Exception as error:  # noqa: BLE001  whatever it is, those who wait must hear of it
             for _, future in waiting:
                 if not future.done():
                     future.set_exception(error)

@@ -21,9 +21,13 @@ from tapeline_serving.engine.served_rows import COLUMNS, COPY_END, COPY_HEAD
 logger = logging.getLogger("tapeline.serving.log")
 
 _BATCH_ROWS_MAX = 5_000
+_BATCH_BYTES_MAX = 16 << 20
+_QUEUE_BYTES_MAX = 256 << 20
 _BATCH_WAIT_S = 0.2
 _BACKOFF_S_MIN = 0.1
 _BACKOFF_S_MAX = 5.0
+_PASSING = {"08", "40", "53", "55", "57", "58"}
+"""Classes of SQLSTATE that may pass: connection, rollback, resources, locks, intervention, system."""
 _ANSWER = "request_id, entity, bundle_sha256, vector, statuses, prediction, views, live_rows"
 
 
@@ -32,6 +36,7 @@ class _Encoded(NamedTuple):
 
     may_be_retry: bool
     rows: list[bytes]
+    size: int
 
 
 class ServedLog:
@@ -59,6 +64,8 @@ class ServedLog:
         # Counts of vectors, each written by one thread only: put in by the loop, taken care of by the writer.
         self._offered = 0
         self._finished = 0
+        self._bytes_in = 0
+        self._bytes_out = 0
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="served log", daemon=True)
@@ -80,15 +87,21 @@ class ServedLog:
 
     def has_room(self, count: int) -> bool:
         """Whether so many vectors can be queued; if not, they are counted as dropped."""
-        if self.waiting + count > self._waiting_max:
+        if self.waiting + count > self._waiting_max or self._bytes_in - self._bytes_out > _QUEUE_BYTES_MAX:
             self._refused += count
             return False
         return True
 
+    def drop(self, count: int) -> None:
+        """Count vectors that could not be encoded."""
+        self._refused += count
+
     def put(self, rows: list[bytes], *, may_be_retry: bool) -> None:
         """Queue a request's rows. Never waits."""
+        size = sum(map(len, rows))
         self._offered += len(rows)
-        self._queue.append(_Encoded(may_be_retry, rows))
+        self._bytes_in += size
+        self._queue.append(_Encoded(may_be_retry, rows, size))
 
     def close(self, *, timeout_s: float) -> None:
         """Write what waits, for so long at most; the rest is dropped and counted."""
@@ -104,46 +117,54 @@ class ServedLog:
     def _run(self) -> None:
         connection: psycopg.Connection[Any] | None = None
         backoff_s = _BACKOFF_S_MIN
-        again = False
+        again = singly = False
         while True:
             # Batches by time rather than by signal: a signal per request would wake this thread, and through the
             # interpreter lock disturb the loop, thousands of times a second.
             self._wake.wait(_BATCH_WAIT_S)
             while self._in_hand or self._queue:
-                count = sum(len(encoded.rows) for encoded in self._in_hand)
-                while self._queue and count < _BATCH_ROWS_MAX:
-                    self._in_hand.append(self._queue.popleft())
-                    count += len(self._in_hand[-1].rows)
+                if not self._in_hand:
+                    self._take_in_hand()
+                    again = singly = False
+                part = self._in_hand[:1] if singly else self._in_hand
                 try:
                     connection = connection or self._connect()
-                    _write(connection, self._in_hand, again=again)
-                except (psycopg.OperationalError, psycopg.InterfaceError, TapelineError) as error:
-                    _close_quietly(connection)
-                    connection = None
-                    again = True
-                    if self._stopping.is_set():
-                        logger.warning("the log of served vectors cannot be flushed: %s", error)
-                        return
-                    logger.warning("the log of served vectors waits for PostgreSQL: %s", str(error).strip())
-                    self._stopping.wait(backoff_s)
-                    backoff_s = min(2 * backoff_s, _BACKOFF_S_MAX)
-                    continue
-                except psycopg.Error as error:
-                    # These rows cannot be written whatever happens; the next ones must not wait behind them.
-                    logger.error("%d served vectors are refused by PostgreSQL: %s", count, error)  # noqa: TRY400
-                    self._lost += count
-                    _close_quietly(connection)
-                    connection = None
+                    _write(connection, part, again=again)
+                except (psycopg.Error, TapelineError) as error:
+                    if not _is_refusal(error):
+                        _close_quietly(connection)
+                        connection, again = None, True
+                        if self._stopping.is_set():
+                            logger.warning("the log of served vectors cannot be flushed: %s", error)
+                            return
+                        logger.warning("the log of served vectors waits for PostgreSQL: %s", str(error).strip())
+                        self._stopping.wait(backoff_s)
+                        backoff_s = min(2 * backoff_s, _BACKOFF_S_MAX)
+                        continue
+                    if len(part) > 1:  # one request's rows are at fault: find it, and let the others pass
+                        singly = True
+                        continue
+                    logger.error("a request's served vectors are refused by PostgreSQL: %s", error)  # noqa: TRY400
+                    self._lost += len(part[0].rows)
                 else:
-                    self.written += count
+                    self.written += sum(len(request.rows) for request in part)
                 backoff_s = _BACKOFF_S_MIN
-                again = False
-                self._in_hand = []
-                self._finished += count
+                self._finished += sum(len(request.rows) for request in part)
+                self._bytes_out += sum(request.size for request in part)
+                self._in_hand = self._in_hand[len(part) :]
                 self._report()
             if self._stopping.is_set():
                 _close_quietly(connection)
                 return
+
+    def _take_in_hand(self) -> None:
+        """What is to be written together, in one transaction and from one piece of memory."""
+        count = size = 0
+        while self._queue and count < _BATCH_ROWS_MAX and size < _BATCH_BYTES_MAX:
+            request = self._queue.popleft()
+            self._in_hand.append(request)
+            count += len(request.rows)
+            size += request.size
 
     def _report(self) -> None:
         if self.dropped > self._reported:
@@ -192,6 +213,12 @@ def _write_unless_there(cursor: psycopg.Cursor[Any], rows: list[bytes]) -> None:
         " AND s.live_rows IS NOT DISTINCT FROM i.live_rows)"
         f" ORDER BY {_ANSWER}, served_timestamp ON CONFLICT DO NOTHING"
     )
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether PostgreSQL is there and will not take these rows, whatever happens."""
+    code = error.sqlstate if isinstance(error, psycopg.Error) else None
+    return code is not None and code[:2] not in _PASSING
 
 
 def _close_quietly(connection: psycopg.Connection[Any] | None) -> None:

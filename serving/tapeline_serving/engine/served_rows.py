@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import struct
-import time
 
 from tapeline_serving.engine.plan import ServingPlan
 from tapeline_serving.engine.types import (
@@ -60,9 +59,7 @@ class RowEncoder:
     def encode(self, request: PredictRequest, vectors: Vectors, outputs: Outputs) -> list[bytes]:
         """One row for each entity: all that is needed to compute its features again."""
         head = b"".join((_FIELDS, _ID_BYTES, bytes.fromhex(request.request_id.replace("-", ""))))
-        # The wall clock; the injected one is the request's.
-        served_us = time.time_ns() // 1_000
-        times = _TIMES.pack(8, served_us - _POSTGRES_EPOCH_US, 8, request.now_us - _POSTGRES_EPOCH_US)
+        times = _TIMES.pack(8, request.received_us - _POSTGRES_EPOCH_US, 8, request.now_us - _POSTGRES_EPOCH_US)
         columns = [output.tolist() for output in outputs]
         rows = []
         for number, entity in enumerate(request.entities):

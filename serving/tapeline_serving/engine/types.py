@@ -110,6 +110,10 @@ class PredictRequest:
 
     Attributes
     ----------
+    now_us
+        The injected clock at the request.
+    received_us
+        The wall clock then: what had been recorded by now can have been used.
     may_be_retry
         Whether the caller named the request, and so may send it again under the same name.
     """
@@ -117,6 +121,7 @@ class PredictRequest:
     entities: list[EntityRequest]
     request_id: str
     now_us: int
+    received_us: int
     may_be_retry: bool = False
 
 

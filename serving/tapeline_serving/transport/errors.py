@@ -30,6 +30,7 @@ STATUS_CODES: dict[type[errors.TapelineError], grpc.StatusCode] = {
     errors.ModelNotReadyError: _CODE.UNAVAILABLE,
     errors.IntegrityError: _CODE.DATA_LOSS,
     errors.ParityError: _CODE.INTERNAL,
+    errors.FeatureCheckError: _CODE.INTERNAL,
     errors.TapelineError: _CODE.INTERNAL,
 }
 

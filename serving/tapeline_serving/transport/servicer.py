@@ -93,9 +93,17 @@ class InferenceServicer:
         return response
 
     def _keep(self, request: PredictRequest, vectors: Vectors, outputs: Outputs) -> None:
-        if self._log.has_room(len(request.entities)):
+        count = len(request.entities)
+        if not self._log.has_room(count):
+            return
+        try:
             self._encoder = self._encoder or RowEncoder(self._ready().plan)
-            self._log.put(self._encoder.encode(request, vectors, outputs), may_be_retry=request.may_be_retry)
+            rows = self._encoder.encode(request, vectors, outputs)
+        except Exception:
+            logger.exception("what was served cannot be logged")
+            self._log.drop(count)
+        else:
+            self._log.put(rows, may_be_retry=request.may_be_retry)
 
     async def model_info(self, _: pb.ModelInfoRequest, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
         """Describe what is served."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import time
 import uuid
 from collections.abc import Sequence
 
@@ -22,6 +23,9 @@ from tapeline.core.timestamps import format_us
 from tapeline_client._generated import serving_pb2 as pb
 
 from tapeline_serving.engine.types import EntityRequest, LiveBars, LiveTrades, PredictRequest
+
+SYMBOL_LENGTH_MAX = 128
+"""Characters. A symbol is part of a database key, and is logged even where nothing is known of it."""
 
 
 def read_entities(
@@ -62,6 +66,12 @@ def read_entities(
         symbol = entity.symbol
         if not symbol:
             raise ParameterError("an entity has no symbol", where=f"entity {position}")
+        if len(symbol) > SYMBOL_LENGTH_MAX or not symbol.isprintable():
+            raise ParameterError(
+                f"{symbol[:SYMBOL_LENGTH_MAX]!r} is no symbol",
+                where=f"entity {position}",
+                remedy=f"Give at most {SYMBOL_LENGTH_MAX} printable characters",
+            )
         if symbol in seen:
             raise ParameterError(f"{symbol} is named twice", remedy="Name each entity once a request")
         seen.add(symbol)
@@ -79,7 +89,13 @@ def read_entities(
                 remedy="Send only what came after the stored state, or raise live_rows_per_request_max",
             )
         entities.append(EntityRequest(symbol, has_bars, has_trades))
-    return PredictRequest(entities, _request_id(message.request_id), now_us, may_be_retry=bool(message.request_id))
+    return PredictRequest(
+        entities,
+        _request_id(message.request_id),
+        now_us,
+        time.time_ns() // 1_000,
+        may_be_retry=bool(message.request_id),
+    )
 
 
 def read_rows(message: pb.PredictRequest, request: PredictRequest) -> None:
