@@ -21,9 +21,10 @@ import numpy as np
 import psycopg
 import redis
 from tapeline.core.settings import Settings
-from tapeline.export import Knots, build_graph, tree_arrays
+from tapeline.export import Knots, build_graph, compiled_forest, tree_arrays
 from tapeline.features.catalogue import view
 from tapeline.registry import Registry, write_bundle
+from tapeline.registry.forest import FOREST_NAME
 from tapeline.storage.migrations import migrate
 from tapeline_client._generated import serving_pb2 as pb
 
@@ -43,16 +44,17 @@ THROUGHPUT_ROUNDS, REQUESTS = 6, 2_000
 SPEC = view("daily_technical")
 
 
-def train(folder: Path, features: np.ndarray) -> bytes:
-    """Trees over the view's features, with calibration in the graph, as training exports them."""
+def train(folder: Path, features: np.ndarray) -> tuple[bytes, bytes]:
+    """ONNX and compiled form of trees over the view's features, with calibration in the graph, as training exports them."""
     random = np.random.default_rng(5)
     labels = (random.random(len(features)) < 0.5).astype(np.int32)
     parameters = {"objective": "binary", "num_leaves": LEAVES, "min_data_in_leaf": 5, "verbose": -1, "num_threads": 1}
     booster = lightgbm.train(parameters, lightgbm.Dataset(features, labels), TREES)
     knots = np.linspace(0.05, 0.95, 12)
-    model = build_graph(feature_count=features.shape[1], core=tree_arrays(booster), calibration=Knots(knots, knots))
+    trees, calibration = tree_arrays(booster), Knots(knots, knots)
+    model = build_graph(feature_count=features.shape[1], core=trees, calibration=calibration)
     (folder / "model.onnx").write_bytes(model)
-    return model
+    return model, compiled_forest(trees, calibration, features.shape[1]).to_bytes()
 
 
 def prepare(settings: Settings, folder: Path) -> tuple[list[bytes], np.ndarray]:
@@ -72,11 +74,11 @@ def prepare(settings: Settings, folder: Path) -> tuple[list[bytes], np.ndarray]:
             bars = pb.BarColumns(event_us=[int(history.event_us[-1])], **columns)
             entity = pb.EntityInput(symbol=f"S{number}", bars=bars)
             requests.append(pb.PredictRequest(entities=[entity]))
-    model = train(folder, np.concatenate(training))
+    model, forest = train(folder, np.concatenate(training))
     manifest = world.make_manifest([SPEC], "bench")
     bundle = folder / "bundle"
     sample = make_sample(model, len(SPEC.plan.outputs))
-    write_bundle(bundle, manifest, {"model.onnx": model, "sample.npz": sample.to_bytes()})
+    write_bundle(bundle, manifest, {"model.onnx": model, "sample.npz": sample.to_bytes(), FOREST_NAME: forest})
     with psycopg.connect(settings.postgres_url) as connection:
         world.register_views(connection, [SPEC])
         Registry(connection, settings.artifacts_path).register(bundle)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tapeline.core.errors import ModelNotReadyError, ParityError
@@ -11,11 +13,13 @@ from tapeline.core.settings import Settings
 from tapeline.features.view import TradeBars
 from tapeline.kernels import cache_folder
 from tapeline.kernels.bars import time_bars_batch
-from tapeline.registry import BundleManifest, Registry, parse_reference, read_manifest, replay_bundle
+from tapeline.registry import BundleManifest, Registry, parse_reference, read_manifest, read_sample, replay_bundle
+from tapeline.registry.forest import FOREST_NAME, check_forest, read_forest
+from tapeline.registry.manifest import SAMPLE_NAME
 from tapeline.storage.migrations import require_schema
 from tapeline.storage.postgres import connect
 
-from tapeline_serving.engine.model import Model
+from tapeline_serving.engine.model import ForestModel, Model
 from tapeline_serving.engine.plan import PlannedView, ServingPlan
 
 logger = logging.getLogger("tapeline.serving")
@@ -66,7 +70,19 @@ def load(settings: Settings, reference: str) -> Deployment:
     plan = ServingPlan.of(manifest, record.bundle_sha256, settings.project)
     for view in plan.views:
         compile_view(view)
-    return Deployment(plan, _warmed(Model(session, manifest.outputs), manifest))
+    return Deployment(plan, _warmed(_model(folder, manifest, session), manifest))
+
+
+def _model(folder: Path, manifest: BundleManifest, session: Any) -> Model:
+    """The compiled trees of a bundle that has them and agrees with itself; else its ONNX model."""
+    if FOREST_NAME not in manifest.files:
+        return Model(session, manifest.outputs)
+    forest = read_forest(folder / FOREST_NAME, len(manifest.features))
+    try:
+        check_forest(forest, read_sample(folder / SAMPLE_NAME), where=f"{folder / SAMPLE_NAME}")
+    except ParityError as error:
+        raise ModelNotReadyError(error.what, where=error.where, remedy=error.remedy) from error
+    return ForestModel(forest, manifest.outputs)
 
 
 def compile_view(view: PlannedView) -> None:

@@ -13,13 +13,21 @@ from tapeline.indicators import INPUTS, Indicator, all_indicators
 Columns = dict[str, NDArray[np.float64]]
 DAY_US = 86_400_000_000
 
-INDICATORS = tuple(indicator for indicator in all_indicators() if indicator.schema == "bars")
+_OVER_BARS = tuple(indicator for indicator in all_indicators() if indicator.schema == "bars")
+INDICATORS = tuple(indicator for indicator in _OVER_BARS if indicator.group != "candles")
+CANDLES = tuple(indicator for indicator in _OVER_BARS if indicator.group == "candles")
 
 
 @cache
 def everything() -> FeaturePlan:
-    """Every indicator over bars with its defaults."""
+    """Every indicator over bars but the candle patterns, with its defaults."""
     return FeaturePlan.of([FeatureRequest(indicator.name) for indicator in INDICATORS])
+
+
+@cache
+def candles() -> FeaturePlan:
+    """Every candle pattern with its defaults: a plan of their own."""
+    return FeaturePlan.of([FeatureRequest(indicator.name) for indicator in CANDLES])
 
 
 def _columns(stock: dict[str, list[float]]) -> Columns:

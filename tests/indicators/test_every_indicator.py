@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import talib.abstract
+from tapeline.features import FeaturePlan, FeatureRequest
 from tapeline.indicators import INPUTS, SPLIT_EXPONENT, Indicator
 
 from tests.indicators.market import (
@@ -18,12 +18,14 @@ from tests.indicators.market import (
     same_bits,
 )
 from tests.indicators.references import (
+    DEPENDS_ON_THE_UNIT_OF_PRICES,
     DISCRETE,
     ENDLESS,
     RECURSIVE,
     UNDEFINED_ON_CONSTANT_BARS,
     UNDEFINED_WITHOUT_VOLUME,
     expected,
+    talibs,
 )
 
 each = pytest.mark.parametrize("indicator", INDICATORS, ids=lambda indicator: indicator.name)
@@ -53,7 +55,7 @@ def test_agrees_with_its_oracle(indicator: Indicator) -> None:
 def test_has_talibs_parameters_and_defaults(indicator: Indicator) -> None:
     if indicator.oracle != "TA-Lib":
         return
-    function = talib.abstract.Function(indicator.name)
+    function = talibs(indicator)
     assert {p.name: p.default for p in indicator.parameters} == dict(function.parameters)
     assert len(indicator.outputs) == len(function.output_names)
 
@@ -111,6 +113,8 @@ def test_prices_times_a_power_of_two_change_no_other_bit(exponent: int) -> None:
     factor = 2.0**exponent
     results = compute(everything(), _scaled(factor))
     for indicator in INDICATORS:
+        if indicator.name in DEPENDS_ON_THE_UNIT_OF_PRICES:
+            continue
         for position, unit in zip(positions(indicator), indicator.outputs.values(), strict=True):
             reference = goog_features()[:, position] * factor ** _price_power(unit)
             assert same_bits(results[:, position], reference), indicator.name
@@ -121,7 +125,7 @@ def test_prices_near_a_millionth_and_a_million_are_as_accurate(factor: float) ->
     """But for those that compare computed numbers: rounding each price may answer otherwise."""
     results = compute(everything(), _scaled(factor))
     for indicator in INDICATORS:
-        if indicator.name in DISCRETE:
+        if indicator.name in DISCRETE | DEPENDS_ON_THE_UNIT_OF_PRICES:
             continue
         for position, unit in zip(positions(indicator), indicator.outputs.values(), strict=True):
             reference = goog_features()[:, position] * factor ** _price_power(unit)
@@ -129,6 +133,18 @@ def test_prices_near_a_millionth_and_a_million_are_as_accurate(factor: float) ->
             np.testing.assert_allclose(
                 results[:, position], reference, rtol=1e-10, atol=1e-10 * typical, err_msg=indicator.name
             )
+
+
+@pytest.mark.parametrize("factor", [2.0**-30, 1.0, 1e4])
+def test_the_angle_of_a_line_is_that_of_its_slope_in_the_prices_given(factor: float) -> None:
+    """And on from a split in those of the new share: an angle is not in proportion to prices."""
+    count = len(goog()["close"])
+    ratio = np.where(np.arange(count) == 900, 2.0, 1.0)
+    shares = np.cumprod(ratio)
+    columns = _scaled(factor) | {"split_ratio": ratio}
+    columns |= {name: columns[name] / shares for name in ("open", "high", "low", "close")}
+    results = compute(FeaturePlan.of([FeatureRequest("LINEARREG_ANGLE"), FeatureRequest("LINEARREG_SLOPE")]), columns)
+    np.testing.assert_allclose(results[:, 0], np.degrees(np.arctan(results[:, 1])), rtol=1e-14)
 
 
 def test_nothing_drifts_over_a_million_rows() -> None:
@@ -191,5 +207,5 @@ def test_zero_volume_is_a_number_or_undefined_never_infinite() -> None:
 
 
 def test_units_are_known_to_the_split_rule_or_free_of_shares() -> None:
-    free = {"money", "percent", "ratio", "logarithm", "rows", "flag"}
+    free = {"money", "percent", "ratio", "logarithm", "degrees", "rows", "flag"}
     assert {unit for i in INDICATORS for unit in i.outputs.values()} <= set(SPLIT_EXPONENT) | free

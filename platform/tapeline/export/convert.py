@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tapeline.core.errors import ParameterError
+from tapeline.export.forest import compiled_forest
 from tapeline.export.graph import Knots, Linear, build_graph
 from tapeline.export.parity import ParityReport, check_parity, parity_rows
 from tapeline.export.trees import tree_arrays
@@ -15,6 +17,16 @@ from tapeline.models.calibration import Calibration
 from tapeline.models.logistic import LogisticModel
 from tapeline.models.protocol import ScoreModel
 from tapeline.models.trees import TreesModel
+from tapeline.registry.forest import Forest
+
+
+@dataclass(frozen=True)
+class ExportedModel:
+    """A model as ONNX, its trees for compiled code if it has any, and how far both are from the native model."""
+
+    graph: bytes
+    forest: Forest | None
+    parity: ParityReport
 
 
 def export_model(
@@ -24,7 +36,7 @@ def export_model(
     *,
     metadata: Mapping[str, str] | None = None,
     seed: int = 0,
-) -> tuple[bytes, ParityReport]:
+) -> ExportedModel:
     """Convert a model and compare it with the native one on real, mixed, random, edge and strange rows.
 
     Parameters
@@ -52,10 +64,12 @@ def export_model(
 
     knots = Knots(calibration.x, calibration.y)
     count = features.shape[1]
+    forest = None
     if isinstance(model, TreesModel):
         trees = tree_arrays(model.booster)
         graph = build_graph(feature_count=count, core=trees, calibration=knots, metadata=metadata)
         rows = parity_rows(features, trees, seed=seed)
+        forest = compiled_forest(trees, knots, count)
     elif isinstance(model, LogisticModel):
         graph = build_graph(
             feature_count=count,
@@ -67,4 +81,4 @@ def export_model(
         rows = parity_rows(features, None, seed=seed)
     else:
         raise ParameterError(f"models of family {model.family} cannot be exported", where="ONNX export")
-    return graph, check_parity(graph, native, rows)
+    return ExportedModel(graph, forest, check_parity(graph, native, rows, forest=forest))

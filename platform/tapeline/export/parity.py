@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from tapeline.core.errors import ParityError
 from tapeline.export.trees import TreeArrays
+from tapeline.registry.forest import Forest
 from tapeline.registry.replay import open_session, run_session
 
 TOLERANCE = 1e-6
@@ -64,9 +65,14 @@ def parity_rows(
 
 
 def check_parity(
-    model: bytes, native: Native, rows: NDArray[np.float32], *, tolerance: float = TOLERANCE
+    model: bytes,
+    native: Native,
+    rows: NDArray[np.float32],
+    *,
+    forest: Forest | None = None,
+    tolerance: float = TOLERANCE,
 ) -> ParityReport:
-    """Compare an exported model with the native one.
+    """Compare an exported model, and its compiled trees if it has any, with the native one.
 
     Raises
     ------
@@ -77,16 +83,19 @@ def check_parity(
     worst = {"probability": 0.0, "score": 0.0}
     for start in range(0, len(rows), _BATCH_ROWS):
         batch = np.ascontiguousarray(rows[start : start + _BATCH_ROWS])
-        given = run_session(session, batch)
+        forms = {"exported model": run_session(session, batch)}
+        if forest is not None:
+            forms["compiled trees"] = forest.run(batch.astype(np.float64))
         for name, expected in zip(worst, native(batch), strict=True):
-            difference = np.abs(given[name].astype(np.float64) - expected)
-            difference[~np.isfinite(difference)] = np.inf
-            at = int(difference.argmax())
-            worst[name] = max(worst[name], float(difference[at]))
-            if difference[at] > tolerance:
-                raise ParityError(
-                    f"the exported model's {name} is {given[name][at]!r} where the native one's is {expected[at]!r}",
-                    where=f"parity row {start + at}",
-                    remedy="This is a defect of the export; do not serve the model",
-                )
+            for form, given in forms.items():
+                difference = np.abs(given[name].astype(np.float64) - expected)
+                difference[~np.isfinite(difference)] = np.inf
+                at = int(difference.argmax())
+                worst[name] = max(worst[name], float(difference[at]))
+                if difference[at] > tolerance:
+                    raise ParityError(
+                        f"{name} of the {form} is {given[name][at]!r} where the native model's is {expected[at]!r}",
+                        where=f"parity row {start + at}",
+                        remedy="This is a defect of the export; do not serve the model",
+                    )
     return ParityReport(len(rows), worst["probability"], worst["score"])

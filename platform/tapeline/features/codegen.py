@@ -217,6 +217,8 @@ class _Writer:
         if operation.kind == "guard":
             condition = " and ".join(f"{name} == {name}" for name in operands)
             return [f"{target} = {operands[0]} if {condition} else math.nan"]
+        if operation.kind == "today":
+            return [f"{target} = {_scaled(operands[0], -1)}"]
         if operation.primitive is None:
             return [f"{target} = {operands[0]} {operation.kind} {operands[1]}"]
         return [f"{', '.join(targets)} = {self._call(operation, operation.primitive, operands)}"]

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from tapeline.indicators import (
     averages,
+    candles,
     composites,
     convergence,
+    cycles,
     microstructure,
     momentum,
     oscillators,
@@ -17,6 +19,7 @@ from tapeline.indicators import (
     stochastics,
     trend,
     volatility,
+    volatility_estimators,
     volume,
 )
 from tapeline.indicators.expression import Expression
@@ -38,8 +41,10 @@ __all__ = [
     "Parameter",
     "all_indicators",
     "averages",
+    "candles",
     "composites",
     "convergence",
+    "cycles",
     "indicator_named",
     "microstructure",
     "momentum",
@@ -48,5 +53,6 @@ __all__ = [
     "stochastics",
     "trend",
     "volatility",
+    "volatility_estimators",
     "volume",
 ]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from tapeline.kernels.arithmetic import at_least, exceeds, larger
 from tapeline.kernels.primitive import Primitive, count_of, primitive_of
 
 Constant = int | float
@@ -24,7 +25,7 @@ class Operation:
     ----------
     kind
         ``input`` (a row column), ``sound`` (1 where a row column is possible or not carried, else NaN), ``guard`` (the
-        first operand, NaN where any is), an arithmetic sign, or ``call``.
+        first operand, NaN where any is), ``today`` (a price in today's shares), an arithmetic sign, or ``call``.
     operands
         The values it is computed from.
     constants
@@ -54,7 +55,10 @@ class Operation:
 
 @dataclass(frozen=True, eq=False)
 class Expression:
-    """One value of a row: a result of an operation. Arithmetic signs build new expressions."""
+    """One value of a row: a result of an operation. Arithmetic signs and comparisons build new expressions.
+
+    A comparison is 1 where it holds and 0 where it does not; see :func:`every` and :func:`some`.
+    """
 
     operation: Operation
     index: int = 0
@@ -76,6 +80,18 @@ class Expression:
     def __truediv__(self, other: float) -> Expression:
         """Divide by a number; between expressions use :func:`tapeline.kernels.arithmetic.ratio`, which says what x/0 is."""
         return _arithmetic("/", self, other)
+
+    def __gt__(self, other: Expression) -> Expression:
+        return apply(exceeds, self, other)
+
+    def __lt__(self, other: Expression) -> Expression:
+        return apply(exceeds, other, self)
+
+    def __ge__(self, other: Expression) -> Expression:
+        return apply(at_least, self, other)
+
+    def __le__(self, other: Expression) -> Expression:
+        return apply(at_least, other, self)
 
     def __radd__(self, other: float) -> Expression:
         return _arithmetic("+", other, self)
@@ -114,6 +130,28 @@ def guard(*values: Expression) -> tuple[Expression, ...]:
         Expression(Operation("guard", (value, *(other for other in ordered if other.key != value.key))))
         for value in values
     )
+
+
+def per_share_of_today(price: Expression) -> Expression:
+    """A price per share of today, where all others are per share of the first row; nothing may look back on it.
+
+    Only for what depends on the unit of prices itself, such as an angle: outputs are brought to today by their unit.
+    """
+    return Expression(Operation("today", (price,)))
+
+
+def every(first: Expression, *others: Expression) -> Expression:
+    """1 where all of some conditions (1 or 0) hold, else 0."""
+    for other in others:
+        first = first * other
+    return first
+
+
+def some(first: Expression, *others: Expression) -> Expression:
+    """1 where one of some conditions (1 or 0) holds, else 0."""
+    for other in others:
+        first = apply(larger, first, other)
+    return first
 
 
 def outcomes(step: Any, *arguments: Expression | Constant) -> tuple[Expression, ...]:

@@ -6,7 +6,7 @@ from tapeline.indicators.averages import simple
 from tapeline.indicators.expression import UNDEFINED, Expression, apply
 from tapeline.indicators.specification import PERIOD_MAX, indicator
 from tapeline.indicators.statistics import z_score
-from tapeline.indicators.volatility import log_return
+from tapeline.indicators.volatility_estimators import log_return
 from tapeline.kernels.arithmetic import ratio
 from tapeline.kernels.rolling import highest, lag, lowest
 

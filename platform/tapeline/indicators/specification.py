@@ -25,6 +25,7 @@ Unit = Literal[
     "percent",
     "ratio",
     "logarithm",
+    "degrees",
     "rows",
     "flag",
 ]

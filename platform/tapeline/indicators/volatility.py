@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
-
-from tapeline.indicators.averages import MATYPE_BOUNDS, average, simple
+from tapeline.indicators.averages import MATYPE_BOUNDS, average, exponential, simple
 from tapeline.indicators.expression import UNDEFINED, Expression, apply, guard, outcomes
+from tapeline.indicators.oscillators import typical_price
 from tapeline.indicators.specification import PERIOD_MAX, indicator
-from tapeline.kernels.arithmetic import logarithm, ratio, square_root
+from tapeline.kernels.arithmetic import ratio, square_root
 from tapeline.kernels.directional import true_range
-from tapeline.kernels.moments import moments
+from tapeline.kernels.moments import mean_and_deviation, moments
 from tapeline.kernels.recursive import wilder_mean
 from tapeline.kernels.rolling import highest, lag, lowest, rolling_sum
+from tapeline.kernels.sequence import withheld
 
 _FROM_ONE = (1, PERIOD_MAX)
 _DEVIATIONS = (-1_000.0, 1_000.0)
@@ -26,11 +26,6 @@ def average_true_range(high: Expression, low: Expression, close: Expression, n: 
     """Wilder's average true range."""
     reach = apply(true_range, high, low, close)
     return apply(wilder_mean, reach, n) if n > 1 else reach
-
-
-def log_return(x: Expression, n: int) -> Expression:
-    """Logarithm of the ratio to the value n rows ago."""
-    return apply(logarithm, apply(ratio, x, apply(lag, x, n), UNDEFINED))
 
 
 @indicator("TRANGE", group="volatility", outputs={"trange": "price"}, source="Wilder 1978; TA-Lib TA_TRANGE")
@@ -85,13 +80,52 @@ def bbands(
     "DONCHIAN",
     group="volatility",
     outputs={"donchian_upper": "price", "donchian_middle": "price", "donchian_lower": "price"},
-    source="Donchian 1960, Financial Analysts Journal 16:6",
-    oracle="formula",
+    source="Donchian 1960, Financial Analysts Journal 16:6; TA-Lib TA_DONCHIAN",
 )
 def donchian(high: Expression, low: Expression, timeperiod: int = 20) -> tuple[Expression, ...]:
     """Donchian channel: highest high, lowest low and their middle."""
     top, bottom = apply(highest, high, timeperiod), apply(lowest, low, timeperiod)
     return top, (top + bottom) / 2.0, bottom
+
+
+@indicator(
+    "KELTNER",
+    group="volatility",
+    outputs={"keltner_upper": "price", "keltner_middle": "price", "keltner_lower": "price"},
+    source="Keltner 1960, How to Make Money in Commodities; average true range after Raschke; TA-Lib TA_KC",
+    bounds={"atrperiod": _FROM_ONE, "nbdev": _DEVIATIONS},
+)
+def keltner(
+    high: Expression,
+    low: Expression,
+    close: Expression,
+    timeperiod: int = 20,
+    atrperiod: int = 10,
+    nbdev: float = 2.0,
+) -> tuple[Expression, ...]:
+    """Keltner channel: an exponential mean of typical prices and so many average true ranges above and below it.
+
+    The seeds of both means end on the row of the first value, as TA-Lib has it.
+    """
+    late = timeperiod - 1 - atrperiod
+    middle = exponential(typical_price(high, low, close), timeperiod, skip=max(-late, 0))
+    reach = apply(true_range, high, low, close)
+    if atrperiod > 1:
+        reach = apply(wilder_mean, apply(withheld, reach, late) if late > 0 else reach, atrperiod)
+    return guard(middle + nbdev * reach, middle, middle - nbdev * reach)
+
+
+@indicator(
+    "ACCBANDS",
+    group="volatility",
+    outputs={"accbands_upper": "price", "accbands_middle": "price", "accbands_lower": "price"},
+    source="Headley 2002, Big Trends in Trading; TA-Lib TA_ACCBANDS",
+)
+def accbands(high: Expression, low: Expression, close: Expression, timeperiod: int = 20) -> tuple[Expression, ...]:
+    """Acceleration bands: means of the close, and of high and low moved out by the relative range."""
+    reach = 4.0 * apply(ratio, high - low, high + low, 0.0)
+    upper, lower = simple(high * (1.0 + reach), timeperiod), simple(low * (1.0 - reach), timeperiod)
+    return upper, simple(close, timeperiod), lower
 
 
 @indicator(
@@ -108,47 +142,60 @@ def stddev(close: Expression, timeperiod: int = 5, nbdev: float = 1.0) -> Expres
 
 
 @indicator(
-    "PARKINSON",
+    "VAR",
     group="volatility",
-    outputs={"parkinson": "logarithm"},
-    source="Parkinson 1980, Journal of Business 53:1",
-    oracle="formula",
+    outputs={"var": "price squared"},
+    source="TA-Lib TA_VAR, whose nbdev changes nothing",
+    bounds={"timeperiod": _FROM_ONE, "nbdev": _DEVIATIONS},
+    quiet=("nbdev",),
 )
-def parkinson(high: Expression, low: Expression, timeperiod: int = 20) -> Expression:
-    """Volatility of one row from its range: √(mean(ln²(H/L)) / (4·ln 2))."""
-    reach = apply(logarithm, apply(ratio, high, low, UNDEFINED))
-    return apply(square_root, simple(reach * reach, timeperiod) / (4.0 * math.log(2.0)))
+def var(close: Expression, timeperiod: int = 5, nbdev: float = 1.0) -> Expression:  # noqa: ARG001
+    """Population variance of the close; ``nbdev`` is TA-Lib's and has no effect."""
+    return outcomes(moments, close, timeperiod)[1] / timeperiod
+
+
+@indicator("AVGDEV", group="volatility", outputs={"avgdev": "price"}, source="TA-Lib TA_AVGDEV")
+def avgdev(close: Expression, timeperiod: int = 14) -> Expression:
+    """Mean absolute deviation of the close from its mean."""
+    return outcomes(mean_and_deviation, close, timeperiod)[1]
 
 
 @indicator(
-    "GARMAN_KLASS",
+    "ULCER",
     group="volatility",
-    outputs={"garman_klass": "logarithm"},
-    source="Garman & Klass 1980, Journal of Business 53:1, the practical estimator",
-    oracle="formula",
+    outputs={"ulcer": "percent"},
+    source="Martin & McCann 1989, The Investor's Guide to Fidelity Funds: drawdown from the highest close of n rows",
+    oracle="pandas-ta-classic",
 )
-def garman_klass(
-    open: Expression,  # noqa: A002
-    high: Expression,
-    low: Expression,
-    close: Expression,
-    timeperiod: int = 20,
-) -> Expression:
-    """Volatility of one row from open, range and close: √mean(½·ln²(H/L) − (2·ln 2 − 1)·ln²(C/O))."""
-    reach = apply(logarithm, apply(ratio, high, low, UNDEFINED))
-    body = apply(logarithm, apply(ratio, close, open, UNDEFINED))
-    variance = 0.5 * (reach * reach) - (2.0 * math.log(2.0) - 1.0) * (body * body)
-    return apply(square_root, simple(variance, timeperiod))
+def ulcer(close: Expression, timeperiod: int = 14) -> Expression:
+    """Ulcer index: root mean square, over n rows, of the drawdown in percent from each row's highest close of n rows."""
+    top = apply(highest, close, timeperiod)
+    drawdown = 100.0 * apply(ratio, close - top, top, UNDEFINED)
+    return apply(square_root, simple(drawdown * drawdown, timeperiod))
 
 
 @indicator(
-    "REALIZED_VOL",
+    "CVI",
     group="volatility",
-    outputs={"realized_vol": "logarithm"},
-    source="Andersen, Bollerslev, Diebold & Labys 2003, Econometrica 71:2",
-    oracle="formula",
+    outputs={"cvi": "percent"},
+    source="Chaikin; TA-Lib TA_CVI",
+    bounds={"rocperiod": _FROM_ONE},
 )
-def realized_vol(close: Expression, timeperiod: int = 20) -> Expression:
-    """Realised volatility: root of the sum of squared log returns of the last n rows."""
-    change = log_return(close, 1)
-    return apply(square_root, apply(rolling_sum, change * change, timeperiod))
+def cvi(high: Expression, low: Expression, timeperiod: int = 10, rocperiod: int = 10) -> Expression:
+    """Chaikin's volatility: change over so many rows of the exponential mean range, in percent; 0 after no range."""
+    reach = exponential(high - low, timeperiod)
+    before = apply(lag, reach, rocperiod)
+    return 100.0 * apply(ratio, reach - before, before, 0.0)
+
+
+@indicator(
+    "MASSI",
+    group="volatility",
+    outputs={"massi": "ratio"},
+    source="Dorsey 1992, Stocks & Commodities 10:6; TA-Lib TA_MASSI",
+)
+def massi(high: Expression, low: Expression, fastperiod: int = 9, slowperiod: int = 25) -> Expression:
+    """Mass index: sum of ratios of the exponential mean range to its own exponential mean; a ratio is 1 without range."""
+    once = exponential(high - low, fastperiod)
+    bulge = apply(ratio, once, exponential(once, fastperiod), 1.0)
+    return apply(rolling_sum, bulge, slowperiod)

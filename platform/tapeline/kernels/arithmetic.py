@@ -28,6 +28,12 @@ def square_root(x: float) -> float:
 
 
 @primitive()
+def arc_tangent(x: float) -> float:
+    """Angle in radians whose tangent is the value."""
+    return math.atan(x)
+
+
+@primitive()
 def absolute(x: float) -> float:
     """Absolute value."""
     return abs(x)
@@ -63,3 +69,19 @@ def positive(x: float) -> float:
     if x != x:
         return math.nan
     return 1.0 if x > 0.0 else 0.0
+
+
+@primitive()
+def exceeds(a: float, b: float) -> float:
+    """1 where the first is larger than the second, else 0."""
+    if a != a or b != b:
+        return math.nan
+    return 1.0 if a > b else 0.0
+
+
+@primitive()
+def at_least(a: float, b: float) -> float:
+    """1 where the first is not smaller than the second, else 0."""
+    if a != a or b != b:
+        return math.nan
+    return 1.0 if a >= b else 0.0

@@ -1,4 +1,4 @@
-"""Steps of Wilder's systems: true range, directional movement, parabolic stop; gains, losses and money flow."""
+"""Steps of Wilder's systems: true range and directional movement; gains, losses and money flow."""
 
 from __future__ import annotations
 
@@ -81,62 +81,6 @@ def signed_volume(state: State, at: int, close: float, volume: float) -> float:
     if started == 0.0 or close > previous:
         return volume
     return -volume if close < previous else 0.0
-
-
-@primitive(slots=7, delay=1)
-def parabolic_stop(state: State, at: int, high: float, low: float, acceleration: float, maximum: float) -> float:
-    """Wilder's parabolic stop and reverse; the first direction is that of the first directional movement (TA-Lib).
-
-    Slots: rows, long (1) or short (0), next stop, extreme, factor, previous high, previous low.
-    """
-    if high != high or low != low:
-        return math.nan
-    factor_max = maximum
-    factor_first = min(maximum, acceleration)
-    previous_high, previous_low = state[at + 5], state[at + 6]
-    state[at + 5], state[at + 6] = high, low
-    if state[at] == 0.0:
-        state[at] = 1.0
-        return math.nan
-    if state[at] == 1.0:
-        state[at] = 2.0
-        up, down = high - previous_high, previous_low - low
-        is_long = not (down > 0.0 and up < down)
-        extreme = high if is_long else low
-        stop = previous_low if is_long else previous_high
-        factor = factor_first
-        previous_high, previous_low = high, low
-    else:
-        is_long = state[at + 1] == 1.0
-        stop, extreme, factor = state[at + 2], state[at + 3], state[at + 4]
-    if is_long:
-        if low <= stop:
-            is_long = False
-            result = max(extreme, previous_high, high)
-            factor = factor_first
-            extreme = low
-            stop = max(result + factor * (extreme - result), previous_high, high)
-        else:
-            result = stop
-            if high > extreme:
-                extreme = high
-                factor = min(factor + factor_first, factor_max)
-            stop = min(result + factor * (extreme - result), previous_low, low)
-    elif high >= stop:
-        is_long = True
-        result = min(extreme, previous_low, low)
-        factor = factor_first
-        extreme = high
-        stop = min(result + factor * (extreme - result), previous_low, low)
-    else:
-        result = stop
-        if low < extreme:
-            extreme = low
-            factor = min(factor + factor_first, factor_max)
-        stop = max(result + factor * (extreme - result), previous_high, high)
-    state[at + 1] = 1.0 if is_long else 0.0
-    state[at + 2], state[at + 3], state[at + 4] = stop, extreme, factor
-    return result
 
 
 @primitive(outputs=2, slots=4)

@@ -27,7 +27,8 @@ from tapeline.registry import (
     run_session,
     write_bundle,
 )
-from tapeline.registry.manifest import MODEL_NAME_FORM
+from tapeline.registry.forest import FOREST_NAME
+from tapeline.registry.manifest import MODEL_NAME, MODEL_NAME_FORM, SAMPLE_NAME
 from tapeline.training.dataset import TrainingData
 
 _SAMPLE_ROWS = 64
@@ -85,7 +86,7 @@ def make_bundle(
         "features": ",".join(map(str, features)),
         "family": model.family,
     }
-    graph, parity = export_model(model, calibration, data.inputs, metadata=metadata, seed=seed)
+    exported = export_model(model, calibration, data.inputs, metadata=metadata, seed=seed)
     manifest = BundleManifest.model_validate(
         {
             "model": name,
@@ -100,8 +101,11 @@ def make_bundle(
             "files": {"model.onnx": "0" * 64, "sample.npz": "0" * 64},  # replaced when they are written
         }
     )
-    sample = make_sample(graph, data.features, seed=seed)
-    return write_bundle(folder, manifest, {"model.onnx": graph, "sample.npz": sample.to_bytes()}), parity
+    sample = make_sample(exported.graph, data.features, seed=seed)
+    files = {MODEL_NAME: exported.graph, SAMPLE_NAME: sample.to_bytes()}
+    if exported.forest is not None:
+        files[FOREST_NAME] = exported.forest.to_bytes()
+    return write_bundle(folder, manifest, files), exported.parity
 
 
 def make_sample(graph: bytes, features: NDArray[np.float64], *, seed: int) -> Sample:

@@ -1,0 +1,92 @@
+"""The writer of the log, where the database misbehaves."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import psycopg
+import pytest
+from tapeline.core.settings import Settings
+from tapeline_serving.engine.served_log import ServedLog
+from tapeline_serving.engine.served_rows import RowEncoder
+from tapeline_serving.engine.types import (
+    EntityRequest,
+    EntityStatus,
+    LiveBars,
+    Origin,
+    PredictRequest,
+    Vectors,
+    ViewUse,
+)
+from tapeline_serving.loading import load
+
+from tests.serving.conftest import Served, logged
+
+
+class LosingConnection(psycopg.Connection[Any]):
+    """Commits, and then is lost before anybody hears of it."""
+
+    left = 1
+
+    @contextmanager
+    def transaction(self, *arguments: Any, **named: Any) -> Iterator[Any]:
+        with super().transaction(*arguments, **named) as transaction:
+            yield transaction
+        if LosingConnection.left:
+            LosingConnection.left -= 1
+            self.close()
+            raise psycopg.OperationalError("the connection is lost")
+
+
+def request(symbol: str) -> tuple[PredictRequest, Vectors]:
+    vectors = Vectors.blank(1, 5)
+    vectors.overall = [EntityStatus.NO_FEATURES]
+    vectors.uses = [[ViewUse(), ViewUse(Origin.LIVE, 7, 8, 9, splits=((5, 2.0),))]]
+    bars = LiveBars(None, [1], [2], {"open": [0.1], "close": [-0.0], "volume": [np.nan]})
+    return PredictRequest([EntityRequest(symbol, True, False, bars)], str(uuid.uuid4()), 1_000), vectors
+
+
+@pytest.mark.parametrize("may_be_retry", [False, True])
+def test_a_lost_acknowledgement_leaves_no_row_twice(served: Served, may_be_retry: bool) -> None:
+    LosingConnection.left = 1
+    settings: Settings = served.settings
+    log = ServedLog(lambda: LosingConnection.connect(str(settings.postgres_url)), waiting_max=100)
+    encoder = RowEncoder(load(settings, "small").plan)
+    before = {row["request_id"] for row in logged(settings)}
+    made = [request(f"LOST{i}") for i in range(3)]
+    for each, vectors in made:
+        assert log.has_room(1)
+        log.put(encoder.encode(each, vectors, []), may_be_retry=may_be_retry)
+    log.start()
+    end = time.monotonic() + 20
+    while log.waiting and time.monotonic() < end:
+        time.sleep(0.02)
+    log.close(timeout_s=10)
+    assert LosingConnection.left == 0
+    assert (log.written, log.dropped, log.waiting) == (3, 0, 0)
+    rows = [row for row in logged(settings) if row["request_id"] not in before]
+    assert sorted(str(row["request_id"]) for row in rows) == sorted(each.request_id for each, _ in made)
+    assert [row["entity"] for row in rows] == ["LOST0", "LOST1", "LOST2"]
+    first = rows[0]
+    assert first["views"][0]["origin"] == "none"
+    assert first["views"][0]["event_us"] is None
+    assert first["views"][1] | {"origin": "live", "event_us": 7, "available_us": 8, "sequence": 9} == first["views"][1]
+    assert first["views"][1]["splits"] == [[5, 2.0]]
+    assert first["prediction"] == []
+    assert first["live_rows"]["bars"] == {
+        "open": [0.1], "close": ["-0.0"], "volume": ["nan"], "start_us": None, "event_us": [1], "available_us": [2],
+        "split_ratio": None,
+    }  # fmt: skip
+
+
+def test_a_full_queue_refuses_and_counts() -> None:
+    log = ServedLog(lambda: pytest.fail("no connection is needed"), waiting_max=2)
+    assert log.has_room(2)
+    log.put([b"", b""], may_be_retry=False)
+    assert not log.has_room(1)
+    assert (log.waiting, log.dropped) == (2, 1)
