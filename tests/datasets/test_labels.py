@@ -251,6 +251,9 @@ def test_a_meta_label_says_whether_the_bet_gained(horizon):
     assert np.isnan(got.value[~known]).all()
     assert (got.end_us[~known] == MISSING_US).all()
     assert {0.0, 1.0} == set(got.value[known])
+    if hourly:  # with nothing before it to take the barriers' distance from
+        early = compute_labels(spec, np.array(["A"]), sessions.open_us[:1] + HOUR_US, market, sessions, np.ones(1))
+        assert np.isnan(early.value[0])
     for wrong, sides in ((spec, None), (LabelSpec.parse("direction:5d"), side), (spec, side[:3])):
         with pytest.raises(ParameterError, match="sides"):
             compute_labels(wrong, np.array(["A"] * 30), moments, market, sessions, sides)

@@ -28,7 +28,8 @@ from tapeline.datasets.inputs import (
     is_intraday,
     price_source,
 )
-from tapeline.datasets.labels import MISSING_US, LabelSpec, compute_labels
+from tapeline.datasets.label_paths import MISSING_US
+from tapeline.datasets.labels import LabelSpec, compute_labels
 from tapeline.datasets.manifest import (
     DatasetEntities,
     DatasetLabels,

@@ -209,7 +209,8 @@ def compute_labels(
         label = _by_hours if spec.hours else _by_sessions
         value[mine], change[mine], end_us[mine] = label(spec, event_us[mine], one, sessions)
     if side is not None:
-        change = np.where((side > 0) | (side < 0), np.sign(side), np.nan) * change
+        bet = np.where((side > 0) | (side < 0), np.sign(side), np.nan)
+        change = np.where(np.isnan(value), np.nan, bet * change)
         value = np.where(np.isnan(change), np.nan, (change > 0).astype(np.float64))
     missing = np.isnan(value)
     change[missing], end_us[missing] = np.nan, MISSING_US

@@ -233,9 +233,10 @@ def update(
         before = columns[row]
         if groups[row] < -1 or groups[row] >= GROUPS_MAX:
             return BAD_GROUP
-        groups_count = max(groups_count, groups[row] + 1)
+        if groups[row] >= groups_count:
+            groups_count = groups[row] + 1
     if moments > 0:
-        available_us = max(available_us, np.float64(state[2]).view(np.int64))
+        available_us = max(available_us, int(np.float64(state[2]).view(np.int64)))
     state[0] = np.int64(moments + 1).view(np.float64)
     state[1] = np.int64(event_us).view(np.float64)
     state[2] = np.int64(available_us).view(np.float64)
