@@ -7,7 +7,7 @@ export TAPELINE_HOME ?= $(CURDIR)/.tapeline
 # Feast imports a thousand modules: let their bytecode be kept in .venv.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test check bench soak up down clean lock proto
+.PHONY: help demo test check bench docs soak up down clean lock proto
 .DEFAULT_GOAL := help
 
 help:  ## show the targets
@@ -45,6 +45,9 @@ check: .venv/dev  ## lint, types, import contracts
 
 bench: .venv/dev  ## measure against the peers (ONLY=name or group)
 	@$(BIN)/python -m benchmarks $(ONLY)
+
+docs: .venv/dev  ## write the feature pages and the type stub again
+	@$(BIN)/python -m docs.tooling
 
 soak: .venv/dev  ## random tests for SOAK_MINUTES
 	@SOAK_MINUTES=$(SOAK_MINUTES) $(BIN)/python -m tests.soak

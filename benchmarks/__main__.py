@@ -25,6 +25,7 @@ PACKAGES = (
     "onnxruntime",
     "grpcio",
     "TA-Lib",
+    "pandas-ta-classic",
     "lightgbm",
 )
 NOT_QUESTIONS = {"__main__", "harness"}
@@ -40,6 +41,12 @@ def modules() -> dict[str, ModuleType]:
         if hasattr(module, "run"):
             found[info.name] = module
     return found
+
+
+def groups_of(module: ModuleType) -> tuple[str, ...]:
+    """The groups that a benchmark belongs to."""
+    group = getattr(module, "GROUP", ())
+    return (group,) if isinstance(group, str) else tuple(group)
 
 
 def row(result: Result) -> tuple[str, ...]:
@@ -58,9 +65,9 @@ def main(names: list[str]) -> int:
     console = Console()
     warnings.simplefilter("ignore")
     available = modules()
-    chosen = {n: m for n, m in available.items() if not names or n in names or getattr(m, "GROUP", "") in names}
+    chosen = {n: m for n, m in available.items() if not names or {n, *groups_of(m)} & set(names)}
     if not chosen:
-        groups = sorted({getattr(module, "GROUP", "") for module in available.values()})
+        groups = sorted({group for module in available.values() for group in groups_of(module)})
         console.print(f"no benchmark {' '.join(names)!r}; names: {', '.join(available)}; groups: {', '.join(groups)}")
         return 2
     table = Table(
@@ -70,7 +77,10 @@ def main(names: list[str]) -> int:
         table.add_column(heading, overflow="fold")
     for name, module in chosen.items():
         console.print(f"[dim]{name} …[/]")
-        results = list(module.run())
+        results = []
+        for result in module.run():
+            results.append(result)
+            console.print(f"[dim]  {'; '.join(row(result)[:6])}[/]", highlight=False)
         write(name, results, PACKAGES)
         for result in results:
             table.add_row(*row(result))

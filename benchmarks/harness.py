@@ -1,6 +1,6 @@
 """How every benchmark here measures and reports.
 
-A benchmark is a module of this package with ``GROUP`` (the issue or area it belongs to) and ``run() -> Iterator[Result]``.
+A benchmark is a module of this package with ``GROUP`` (the areas it belongs to: a name or several) and ``run() -> Iterator[Result]``.
 Ours and the peer's rounds are interleaved, so that a noisy neighbour slows both; medians are compared, and the spread of
 the ratio is that of the rounds: its 10th and 90th percentile.
 """

@@ -1,13 +1,19 @@
-"""How long do 40 indicators take for one new bar, and for a million bars, against TA-Lib?
+"""How fast are indicators: one bar of all of them, a cross-section of symbols, single ones, a million bars; and how big?
 
-One bar: ``FeaturePlan.update`` called from Python, symbols in rotation, as a server calls it; and the same call inside
-compiled code. The peer is TA-Lib's own O(1) interface, ``talib.stream`` handles, for the names that both have. Many bars:
-``FeaturePlan.batch`` against TA-Lib's functions over 50 symbols of 20,000 bars. Results are compared before anything is
-measured.
+One bar: ``FeaturePlan.update`` called from Python as a server calls it, and the same call inside compiled code, symbols in
+rotation. The peers get the indicators that they have too, and ours is then the plan of just these: TA-Lib's O(1) interface,
+``talib.stream`` handles, in this process; wickra, talipp and pandas-ta-classic in an environment of their own, their rounds
+between ours. Many bars: ``FeaturePlan.batch`` over 50 symbols of 20,000 bars. TA-Lib's results are compared with ours
+before anything is measured.
 """
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 
@@ -15,113 +21,41 @@ import numpy as np
 import talib
 import talib.stream
 from numba import njit
-from numpy.typing import NDArray
-from tapeline.features import FeaturePlan, FeatureRequest
-from tapeline.indicators import Indicator, all_indicators
+from tapeline.features import FeaturePlan
+from tapeline.indicators import Indicator
 
 from benchmarks.harness import Result, absolute, compare, interleave
+from benchmarks.market import (
+    BARS,
+    PRICES,
+    ROTATION,
+    SYMBOLS,
+    SYMBOLS_AT_ONCE,
+    WARM_UP,
+    Batches,
+    Columns,
+    Floats,
+    Handles,
+    Updates,
+    forty,
+    full,
+    rows_of,
+    shared,
+    talib_call,
+    walk,
+)
+from benchmarks.peers.indicators import names
+from benchmarks.peers.indicators.environment import Rounds, peer
 
-GROUP = "walk"
+GROUP = ("walk", "kernels")
 PEER = "TA-Lib"
-SYMBOLS = 50
-BARS = 20_000
-SYMBOLS_AT_ONCE = 10  # of a batch: bounds memory
-WARM_UP = 300
-ROTATION = 20  # different bars of each symbol while measuring: as hot in the cache as a request that has just come in
 CALLS = 1_000  # of a block, whose mean is one sample
 BLOCKS = 60
-PRICES = ("open", "high", "low", "close", "volume")
-TALIB_INPUTS = {"CORREL": ("high", "low"), "OBV": ("close", "volume")}
-
-Floats = NDArray[np.float64]
-Columns = dict[str, Floats]
-
-
-def walk(seed: int, bars: int) -> Columns:
-    """Bars of a geometric random walk."""
-    rng = np.random.default_rng(seed)
-    close = 100.0 * np.exp(np.cumsum(rng.normal(0, 0.01, bars)))
-    opened = close * np.exp(rng.normal(0, 0.005, bars))
-    high = np.maximum(opened, close) * np.exp(np.abs(rng.normal(0, 0.004, bars)))
-    low = np.minimum(opened, close) * np.exp(-np.abs(rng.normal(0, 0.004, bars)))
-    return {
-        "open": opened, "high": high, "low": low, "close": close,
-        "volume": rng.integers(1_000, 1_000_000, bars).astype(np.float64),
-        "split_ratio": np.ones(bars),
-    }  # fmt: skip
-
-
-def shared() -> list[Indicator]:
-    """Indicators that TA-Lib has too."""
-    return [indicator for indicator in all_indicators() if indicator.oracle == "TA-Lib"]
-
-
-def forty() -> list[Indicator]:
-    """TA-Lib's and the first of our own up to 40 (without those that need sessions)."""
-    own = [i for i in all_indicators() if i.oracle != "TA-Lib" and i.schema == "bars" and "session" not in i.inputs]
-    return [*shared(), *own][:40]
-
-
-def plan_of(indicators: list[Indicator]) -> FeaturePlan:
-    return FeaturePlan.of([FeatureRequest(indicator.name) for indicator in indicators]).compile()
-
-
-def rows_of(plan: FeaturePlan, columns: Columns) -> Floats:
-    return np.ascontiguousarray(np.column_stack([columns[name] for name in plan.inputs]))
-
-
-def talib_call(indicator: Indicator) -> tuple[str, tuple[str, ...], dict[str, float]]:
-    """Name, input columns and parameters of TA-Lib's function."""
-    inputs = TALIB_INPUTS.get(indicator.name, indicator.inputs)
-    return indicator.name, inputs, indicator.complete({})
-
-
-class Updates:
-    """Both libraries' states of all symbols, advanced to the same bar."""
-
-    def __init__(self, indicators: list[Indicator]) -> None:
-        self.plan = plan_of(indicators)
-        self.columns = [walk(seed, WARM_UP + ROTATION) for seed in range(SYMBOLS)]
-        self.rows = [list(rows_of(self.plan, columns)) for columns in self.columns]
-        self.states = [self.plan.new_state() for _ in range(SYMBOLS)]
-        self.out = np.empty(len(self.plan.outputs))
-        self.now = 0
-        for _ in range(WARM_UP):
-            self.ours(SYMBOLS)
-
-    def ours(self, calls: int) -> None:
-        """So many updates, symbols in rotation."""
-        update, out = self.plan.update, self.out
-        for _ in range(calls // SYMBOLS):
-            now = self.now
-            bar = now if now < WARM_UP else WARM_UP + now % ROTATION
-            for state, rows in zip(self.states, self.rows, strict=True):
-                update(state, now, 0, now, rows[bar], out)
-            self.now += 1
-
-
-class Handles:
-    """TA-Lib's stream handles of all symbols, each with the tuple of values that its update takes for every bar."""
-
-    def __init__(self, indicators: list[Indicator], columns: list[Columns]) -> None:
-        self.symbols = []
-        for symbol in columns:
-            entries = []
-            for name, inputs, parameters in map(talib_call, indicators):
-                history = [symbol[column][:WARM_UP] for column in inputs]
-                handle = getattr(talib.stream, name)(*history, **parameters)
-                entries.append((handle.update, list(zip(*(symbol[column].tolist() for column in inputs), strict=True))))
-            self.symbols.append(entries)
-        self.now = WARM_UP
-
-    def theirs(self, calls: int) -> None:
-        """So many bars, symbols in rotation, every indicator for each."""
-        for _ in range(calls // SYMBOLS):
-            bar = WARM_UP + self.now % ROTATION
-            for entries in self.symbols:
-                for update, values in entries:
-                    update(*values[bar])
-            self.now += 1
+SIMPLE = ("SMA", "EMA", "RSI", "MOM", "ATR", "OBV", "TRANGE", "RETURN")
+COMPLEX = ("CCI", "STOCH", "SAR", "ADX", "ULTOSC", "HT_DCPERIOD", "SUPERTREND", "PERCENTRANK", "KLINGER", "YANG_ZHANG")
+PANDAS_SYMBOLS = 1  # of a round: its functions take a hundred times as long
+STATE_KIB_MAX, STATES, STATES_MIB_MAX = 64.0, 10_000, 1_024.0
+FIRST_CALLS = 5
 
 
 def inside_numba(plan: FeaturePlan) -> Callable[[Floats, Floats, int, int, Floats], int]:
@@ -141,36 +75,148 @@ def inside_numba(plan: FeaturePlan) -> Callable[[Floats, Floats, int, int, Float
     return advance  # type: ignore[no-any-return]
 
 
-def update_questions() -> Iterator[Result]:
-    indicators = forty()
-    updates = Updates(indicators)
-    sizes: dict[str, int | float | str] = {
-        "indicators": len(indicators), "outputs": len(updates.plan.outputs), "symbols": SYMBOLS, "calls": CALLS,
-    }  # fmt: skip
-    from_python = blocks(lambda: updates.ours(CALLS), CALLS)
-    yield absolute(
-        f"{len(indicators)} indicators, one bar, called from Python",
-        ours=from_python,
-        unit="µs",
-        at_most=2.0,
-        sizes=sizes,
-    )
-    advance = inside_numba(updates.plan)
-    states = np.tile(updates.plan.new_state(), (SYMBOLS, 1))
-    rows = np.stack([rows_of(updates.plan, columns) for columns in updates.columns])
-    progress = [0]
+def stacked(updates: Updates) -> Floats:
+    """Rows of all symbols, shape (SYMBOLS, bars, inputs)."""
+    return np.stack([rows_of(updates.plan, columns) for columns in updates.columns])
 
-    def compiled() -> None:
+
+def compiled_blocks(updates: Updates) -> Floats:
+    """µs of an update inside compiled code, of each block."""
+    advance = inside_numba(updates.plan)
+    states, rows, progress = np.tile(updates.plan.new_state(), (SYMBOLS, 1)), stacked(updates), [0]
+
+    def block() -> None:
         bars = CALLS // SYMBOLS
         assert advance(states, rows, progress[0], bars, updates.out) == 0
         progress[0] += bars
 
     for _ in range(WARM_UP * SYMBOLS // CALLS):
-        compiled()
+        block()
+    return blocks(block, CALLS)
+
+
+def cross_section_blocks(updates: Updates) -> Floats:
+    """µs a symbol of one call for all symbols, of each block of calls."""
+    plan, rows = updates.plan, np.ascontiguousarray(stacked(updates).transpose(1, 0, 2))
+    states = np.tile(plan.new_state(), (SYMBOLS, 1))
+    out = np.empty((SYMBOLS, len(plan.outputs)))
+    at, sequence = np.empty(SYMBOLS, np.int64), np.zeros(SYMBOLS, np.int64)
+    now = 0
+
+    def bars(count: int) -> None:
+        nonlocal now
+        for _ in range(count):
+            at.fill(now)
+            plan.update_many(states, at, sequence, at, rows[now if now < WARM_UP else WARM_UP + now % ROTATION], out)
+            now += 1
+
+    bars(WARM_UP)
+    return blocks(lambda: bars(CALLS // SYMBOLS), CALLS)
+
+
+def update_questions() -> Iterator[Result]:
+    """The full vector, and the 40 of the whole path's acceptance."""
+    for indicators, goals in ((full(), (1.5, 3.0)), (forty(), (1.0, 2.0))):
+        updates = Updates(indicators)
+        sizes: dict[str, int | float | str] = {
+            "indicators": len(indicators), "outputs": len(updates.plan.outputs), "symbols": SYMBOLS, "calls": CALLS,
+        }  # fmt: skip
+        what = f"{len(indicators)} indicators, {len(updates.plan.outputs)} outputs, one bar"
+        yield absolute(f"{what}, inside numba", ours=compiled_blocks(updates), unit="µs", at_most=goals[0], sizes=sizes)
+        from_python = blocks(lambda u=updates: u.ours(CALLS), CALLS)  # type: ignore[misc]
+        yield absolute(f"{what}, from Python", ours=from_python, unit="µs", at_most=goals[1], sizes=sizes)
+        if goals == (1.5, 3.0):
+            yield absolute(
+                f"{what} of {SYMBOLS} symbols in one call, per symbol",
+                ours=cross_section_blocks(updates), unit="µs", at_most=2.0, sizes=sizes,
+            )  # fmt: skip
+            yield from size_questions(updates.plan, sizes)
+
+
+def size_questions(plan: FeaturePlan, sizes: dict[str, int | float | str]) -> Iterator[Result]:
+    kib = plan.state_size * 8 / 1024
+    yield absolute("state of the full plan, per symbol", ours=[kib], unit="KiB", at_most=STATE_KIB_MAX, sizes=sizes)
     yield absolute(
-        f"{len(indicators)} indicators, one bar, called inside numba",
-        ours=blocks(compiled, CALLS), unit="µs", at_most=1.0, sizes=sizes,
+        f"states of {STATES:,} symbols", ours=[kib * STATES / 1024], unit="MiB", at_most=STATES_MIB_MAX, sizes=sizes
+    )
+
+
+FIRST_CALL = """
+import json, sys, time
+import numpy as np
+from tapeline.features import FeaturePlan, FeatureRequest
+from tapeline.indicators import all_indicators
+names = json.loads(sys.argv[1])
+begin = time.perf_counter()
+plan = FeaturePlan.of([FeatureRequest(name) for name in names])
+row, out = np.ones(len(plan.inputs)), np.empty(len(plan.outputs))
+plan.update(plan.new_state(), 1, 0, 1, row, out)
+print(time.perf_counter() - begin)
+"""
+
+
+def first_call_questions() -> Iterator[Result]:
+    """Seconds from asking for the full plan to its first values in new processes: the first compiles, the others load."""
+    request = json.dumps([indicator.name for indicator in full()])
+    with tempfile.TemporaryDirectory() as home:
+        taken = [
+            float(
+                subprocess.run(
+                    [sys.executable, "-c", FIRST_CALL, request],
+                    env=os.environ | {"TAPELINE_HOME": home}, capture_output=True, text=True, check=True,
+                ).stdout
+            )
+            for _ in range(1 + FIRST_CALLS)
+        ]  # fmt: skip
+    sizes: dict[str, int | float | str] = {"indicators": len(full())}
+    yield absolute("first call in a new process, kernels cached", ours=taken[1:], unit="s", at_most=1.0, sizes=sizes)
+    yield absolute(
+        "first call ever: compiles and fills the cache", ours=taken[:1], unit="s", at_most=180.0, sizes=sizes,
+        notes="no goal of the issue; bounded so that a deployment knows what to expect",
     )  # fmt: skip
+
+
+def single_questions() -> Iterator[Result]:
+    """Single indicators inside numba: the slowest of the simple and of the complex ones."""
+    known = {indicator.name: indicator for indicator in full()}
+    for kind, chosen, goal in (("simple", SIMPLE, 0.1), ("complex", COMPLEX, 1.0)):
+        each = {name: compiled_blocks(Updates([known[name]])) for name in chosen if name in known}
+        slowest = max(each, key=lambda name: float(np.median(each[name])))
+        yield absolute(
+            f"{kind} single indicators inside numba, the slowest of {len(each)}: {slowest}",
+            ours=each[slowest], unit="µs", at_most=goal, sizes={"indicators": ", ".join(each)},
+        )  # fmt: skip
+
+
+def peer_questions() -> Iterator[Result]:
+    """One bar against wickra and talipp: each with the indicators that both have."""
+    tables = {"wickra": (names.WICKRA, 5.0), "talipp": (names.TALIPP, 80.0)}
+    for library, (table, goal) in tables.items():
+        indicators = [indicator for indicator in full() if indicator.name in table]
+        updates = Updates(indicators)
+        bars = np.stack([np.column_stack([c[name] for name in PRICES]) for c in updates.columns])
+        chosen = [indicator.name for indicator in indicators]
+        with peer(library, chosen, bars, warm_up=WARM_UP, rotation=ROTATION) as theirs:
+            mine, other = alternate(lambda u=updates: u.ours(CALLS), theirs, CALLS // SYMBOLS, rounds=20)  # type: ignore[misc]
+        yield compare(
+            f"{len(indicators)} indicators that both have, one bar, called from Python",
+            ours=mine / CALLS * 1e6, theirs=other / CALLS * 1e6, peer=library, unit="µs", better="lower", goal_ratio=goal,
+            sizes={"indicators": len(indicators), "outputs": len(updates.plan.outputs), "symbols": SYMBOLS},
+            notes="ours: one call for all indicators; theirs: one call for each",
+        )  # fmt: skip
+
+
+def alternate(ours: Callable[[], None], theirs: Rounds, count: int, *, rounds: int) -> tuple[Floats, Floats]:
+    """Seconds of each round of both, in turn; the peer measures itself in its own process."""
+    mine, other = np.empty(rounds), np.empty(rounds)
+    for number in range(-1, rounds):
+        begin = time.perf_counter()
+        ours()
+        elapsed = time.perf_counter() - begin
+        taken = theirs(count)
+        if number >= 0:
+            mine[number], other[number] = elapsed, taken
+    return mine, other
 
 
 def stream_question() -> Result:
@@ -182,7 +228,7 @@ def stream_question() -> Result:
     return compare(
         f"{len(indicators)} indicators that both have, one bar, called from Python",
         ours=mine / CALLS * 1e6, theirs=theirs / CALLS * 1e6, peer=f"{PEER} stream", unit="µs", better="lower",
-        goal_ratio=1.0,
+        goal_ratio=25.0,
         sizes={"indicators": len(indicators), "outputs": len(updates.plan.outputs), "symbols": SYMBOLS, "calls": CALLS},
         notes="ours: one call for all indicators; theirs: one call for each",
     )  # fmt: skip
@@ -216,38 +262,41 @@ def blocks(block: Callable[[], None], calls: int) -> Floats:
 
 def batch_questions() -> Iterator[Result]:
     indicators = shared()
-    plan = plan_of(indicators)
     columns = [walk(seed, BARS) for seed in range(SYMBOLS)]
-    rows = [
-        np.concatenate([rows_of(plan, symbol) for symbol in columns[first : first + SYMBOLS_AT_ONCE]])
-        for first in range(0, SYMBOLS, SYMBOLS_AT_ONCE)
-    ]
-    at = np.tile(np.arange(BARS, dtype=np.int64), SYMBOLS_AT_ONCE)
-    sequence = np.zeros_like(at)
-    offsets = np.arange(SYMBOLS_AT_ONCE + 1, dtype=np.int64) * BARS
-    out = np.empty((len(at), len(plan.outputs)))
-    available = np.empty(len(at), np.int64)
+    batches = Batches(indicators, columns)
     calls = [(getattr(talib, name), inputs, parameters) for name, inputs, parameters in map(talib_call, indicators)]
-
-    def ours(threads: int) -> None:
-        for part in rows:
-            plan.batch(at, sequence, at, part, offsets, out=out, available_out=available, threads=threads)
 
     def theirs() -> None:
         for symbol in columns:
             for function, inputs, parameters in calls:
                 function(*(symbol[name] for name in inputs), **parameters)
 
-    check_batch(plan, calls, columns[0], rows[0][:BARS])
+    check_batch(batches.plan, calls, columns[0], batches.rows[0][:BARS])
     sizes: dict[str, int | float | str] = {"indicators": len(indicators), "symbols": SYMBOLS, "bars": BARS}
     for threads, goal in ((1, 0.8), (2, 1.6)):
-        mine, other = interleave(lambda _, n=threads: ours(n), lambda _: theirs(), rounds=5)  # type: ignore[misc]
+        mine, other = interleave(lambda _, n=threads: batches.ours(n), lambda _: theirs(), rounds=5)  # type: ignore[misc]
         yield compare(
             f"{len(indicators)} indicators that both have, {SYMBOLS} × {BARS:,} bars, {threads} thread{'s' * (threads > 1)}",
             ours=mine * 1e9 / (SYMBOLS * BARS), theirs=other * 1e9 / (SYMBOLS * BARS), peer=PEER, unit="ns a bar",
             better="lower", goal_ratio=goal, sizes=sizes | {"threads": threads},
             notes="ours writes rows into a buffer that is used again; TA-Lib has one thread and makes new columns",
         )  # fmt: skip
+
+
+def pandas_question() -> Result:
+    """Batch against pandas-ta-classic; a round of theirs is one symbol, of ours ten, both counted per bar."""
+    indicators = [indicator for indicator in full() if indicator.name in names.PANDAS_TA]
+    columns = [walk(seed, BARS) for seed in range(SYMBOLS_AT_ONCE)]
+    batches = Batches(indicators, columns)
+    bars = np.stack([np.column_stack([c[name] for name in PRICES]) for c in columns[:PANDAS_SYMBOLS]])
+    with peer("pandas-ta-classic", [indicator.name for indicator in indicators], bars) as theirs:
+        mine, other = alternate(lambda: batches.ours(1), theirs, PANDAS_SYMBOLS, rounds=5)
+    return compare(
+        f"{len(indicators)} indicators that both have, {BARS:,} bars a symbol, 1 thread",
+        ours=mine * 1e9 / (SYMBOLS_AT_ONCE * BARS), theirs=other * 1e9 / (PANDAS_SYMBOLS * BARS), peer="pandas-ta-classic",
+        unit="ns a bar", better="lower", goal_ratio=50.0, sizes={"indicators": len(indicators), "bars": BARS},
+        notes="pandas-ta-classic without TA-Lib in its environment: with it, most of its functions call TA-Lib",
+    )  # fmt: skip
 
 
 def check_batch(
@@ -269,7 +318,11 @@ def check_batch(
 
 
 def run() -> Iterator[Result]:
-    """One bar, then many."""
+    """One bar, many symbols, single indicators, many bars, and the first call."""
     yield from update_questions()
     yield stream_question()
+    yield from peer_questions()
+    yield from single_questions()
     yield from batch_questions()
+    yield pandas_question()
+    yield from first_call_questions()

@@ -10,9 +10,7 @@ from typing import Any
 import numpy as np
 from tapeline.core.errors import ModelNotReadyError, ParityError
 from tapeline.core.settings import Settings
-from tapeline.features.view import TradeBars
 from tapeline.kernels import cache_folder
-from tapeline.kernels.bars import time_bars_batch
 from tapeline.registry import BundleManifest, Registry, parse_reference, read_manifest, read_sample, replay_bundle
 from tapeline.registry.forest import FOREST_NAME, check_forest, read_forest
 from tapeline.registry.manifest import SAMPLE_NAME
@@ -98,8 +96,8 @@ def compile_view(view: PlannedView) -> None:
     one = np.ones(1, dtype=np.int64)
     offsets = np.array([0, 1], dtype=np.int64)
     plan.batch(2 * one, one, one, np.ones((1, len(plan.inputs))), offsets, state[np.newaxis], threads=1)
-    if isinstance(view.spec.rows, TradeBars):
-        time_bars_batch(view.spec.rows.width_us, one, one, one, np.ones(1), np.ones(1), offsets, flush=True)
+    if view.builder is not None:
+        view.builder.advance(view.builder.fresh(), one, one, one, np.ones((1, 6)), flush=True)
 
 
 def _warmed(model: Model, manifest: BundleManifest) -> Model:

@@ -54,7 +54,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Run]:
 CASES: list[tuple[list[str], bytes, type[TapelineError], list[str]]] = [
     # what the database need not be asked for
     (["backfill", "daily_tecnical"], b"", UnknownNameError, ["feature view 'daily_tecnical'", "daily_technical"]),
-    (["features", "show", "RSi"], b"", UnknownNameError, ["Did you mean RSI?"]),
+    (["features", "show", "RSII"], b"", UnknownNameError, ["Did you mean RSI?"]),
     (["ingest", "us-daily", "--until", "2013-02-28T00:00:00"], b"", NaiveTimestampError, ["--until", "no time zone"]),
     (["ingest", "us-daily", "--since", "yesterday"], b"", ParameterError, ["--since", "ISO 8601"]),
     ([*FILE, "--map", "Last"], b"", ParameterError, ["--map", "COLUMN=|Last Price=close"]),

@@ -104,6 +104,7 @@ def _scaled(factor: float) -> Columns:
 def _price_power(unit: str) -> int:
     return {
         "price": 1, "price squared": 2, "price per share": 1, "price squared per share": 2, "money": 1,
+        "per money": -1,
     }.get(unit, 0)  # fmt: skip
 
 
@@ -207,5 +208,5 @@ def test_zero_volume_is_a_number_or_undefined_never_infinite() -> None:
 
 
 def test_units_are_known_to_the_split_rule_or_free_of_shares() -> None:
-    free = {"money", "percent", "ratio", "logarithm", "degrees", "rows", "flag"}
+    free = {"money", "per money", "percent", "ratio", "logarithm", "degrees", "rows", "flag"}
     assert {unit for i in INDICATORS for unit in i.outputs.values()} <= set(SPLIT_EXPONENT) | free

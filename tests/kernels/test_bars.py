@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tapeline.core.errors import InvalidDataError, OutOfOrderError, ParameterError
 from tapeline.kernels.bars import (
     BAR_COLUMNS,
-    TIME_BAR_STATE_SIZE,
+    BAR_STATE_SIZE,
     time_bar_flush,
     time_bar_update,
     time_bars_batch,
@@ -48,7 +48,7 @@ def _directly(t: Trades) -> list[list[float]]:
         i = np.flatnonzero(event // WIDTH_US * WIDTH_US == start)
         bars.append([
             start, start + WIDTH_US, price[i[0]], price[i].max(), price[i].min(), price[i[-1]], size[i].sum(), len(i),
-            sequence[i[0]], sequence[i[-1]], max(available[i].max(), start + WIDTH_US),
+            sequence[i[0]], sequence[i[-1]], max(available[i].max(), start + WIDTH_US), 1.0, 1.0,
         ])  # fmt: skip
     return bars
 
@@ -70,7 +70,7 @@ def test_bars_equal_the_direct_grouping(t: Trades) -> None:
 @given(trades())
 def test_stream_equals_batch(t: Trades) -> None:
     """A partial flush at the end of the stream gives what batch gives with a final flush."""
-    state, out = np.zeros(TIME_BAR_STATE_SIZE), np.empty(len(BAR_COLUMNS))
+    state, out = np.zeros(BAR_STATE_SIZE), np.empty(len(BAR_COLUMNS))
     streamed = []
     for event, available, sequence, price, size in zip(*t, strict=True):
         code = time_bar_update(state, WIDTH_US, int(event), int(available), int(sequence), price, size, out)
@@ -111,19 +111,20 @@ def test_entities_do_not_touch_each_other(parts: tuple[Trades, ...]) -> None:
 
 
 def test_a_trade_on_the_edge_opens_the_next_bar() -> None:
-    state, out = np.zeros(TIME_BAR_STATE_SIZE), np.empty(len(BAR_COLUMNS))
+    state, out = np.zeros(BAR_STATE_SIZE), np.empty(len(BAR_COLUMNS))
     assert time_bar_update(state, WIDTH_US, WIDTH_US - 1, WIDTH_US - 1, 0, 2.0, 1.0, out) == 0
     assert time_bar_update(state, WIDTH_US, WIDTH_US, WIDTH_US, 1, 3.0, 1.0, out) == 1
     assert dict(zip(BAR_COLUMNS, out.tolist(), strict=True)) == {
         "start_us": 0, "end_us": WIDTH_US, "open": 2.0, "high": 2.0, "low": 2.0, "close": 2.0, "volume": 1.0,
         "trade_count": 1.0, "first_sequence": 0.0, "last_sequence": 0.0, "available_us": WIDTH_US,
+        "split_ratio": 1.0, "dividend_ratio": 1.0,
     }  # fmt: skip
     assert time_bar_flush(state, WIDTH_US, out) == 1
     assert time_bar_flush(state, WIDTH_US, out) == 0
 
 
 def test_a_trade_that_goes_back_is_refused_even_after_a_flush() -> None:
-    state, out = np.zeros(TIME_BAR_STATE_SIZE), np.empty(len(BAR_COLUMNS))
+    state, out = np.zeros(BAR_STATE_SIZE), np.empty(len(BAR_COLUMNS))
     assert time_bar_update(state, WIDTH_US, 500, 500, 5, 2.0, 1.0, out) == 0
     before = state.tobytes()
     for event, sequence in ((499, 9), (500, 5), (500, 4)):
@@ -137,7 +138,7 @@ def test_a_trade_that_goes_back_is_refused_even_after_a_flush() -> None:
     ("price", "size"), [(0.0, 1.0), (-1.0, 1.0), (np.nan, 1.0), (np.inf, 1.0), (1.0, -1.0), (1.0, np.nan)]
 )
 def test_what_is_no_trade_is_refused_with_its_place(price: float, size: float) -> None:
-    state, out = np.zeros(TIME_BAR_STATE_SIZE), np.empty(len(BAR_COLUMNS))
+    state, out = np.zeros(BAR_STATE_SIZE), np.empty(len(BAR_COLUMNS))
     assert time_bar_update(state, WIDTH_US, 1, 1, 1, price, size, out) == -2
     assert not state.any()
     event = np.array([1, 2, 3])
@@ -158,4 +159,4 @@ def test_disorder_and_wrong_shapes_are_refused() -> None:
     with pytest.raises(ParameterError):
         time_bars_batch(WIDTH_US, event, event, event, one, one, np.array([0, 2]))
     with pytest.raises(ParameterError):
-        time_bars_batch(WIDTH_US, event, event, event, one, one, np.array([0, 3]), np.zeros((2, TIME_BAR_STATE_SIZE)))
+        time_bars_batch(WIDTH_US, event, event, event, one, one, np.array([0, 3]), np.zeros((2, BAR_STATE_SIZE)))

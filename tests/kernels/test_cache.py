@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import tapeline.kernels
 from tapeline.core.errors import ConfigurationError
 from tapeline.kernels import kernel_sources_hash
 from tapeline.kernels.cache import private_folder
@@ -32,6 +34,18 @@ def test_the_environment_wins_over_the_file_over_the_default(tmp_path: Path) -> 
     assert found == tmp_path / "from_environment" / name
     assert found.stat().st_mode & 0o077 == 0
     assert found.parent.stat().st_mode & 0o077 == 0
+
+
+def test_an_edit_in_any_file_of_any_kernel_changes_the_folder(tmp_path: Path) -> None:
+    package = tmp_path / "tapeline"
+    shutil.copytree(Path(tapeline.kernels.__file__).parents[1], package, ignore=shutil.ignore_patterns("__pycache__"))
+    known = {_cache_dir(tmp_path, PYTHONPATH=str(tmp_path)).name}
+    assert known == {kernel_sources_hash()[:32]}
+    for file in (package / "kernels" / "rolling.py", package / "kernels" / "book" / "sides.py"):
+        with file.open("a") as stream:
+            stream.write("# edited\n")
+        known.add(_cache_dir(tmp_path, PYTHONPATH=str(tmp_path)).name)
+    assert len(known) == 3
 
 
 def test_a_folder_that_others_may_write_is_refused(tmp_path: Path) -> None:

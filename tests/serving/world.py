@@ -28,7 +28,7 @@ from tapeline.features.request import FeatureRequest
 from tapeline.features.versions import SplitVersions
 from tapeline.features.view import FeatureViewSpec, SessionBars, TradeBars
 from tapeline.kernels import cache_folder
-from tapeline.kernels.bars import BAR_COLUMNS, TIME_BAR_STATE_SIZE, time_bars_batch
+from tapeline.kernels.bars import BAR_COLUMNS, BAR_STATE_SIZE, time_bars_batch
 from tapeline.registry import BundleManifest, FeatureReference, Registry, Sessions, ViewReference, write_bundle
 from tapeline.storage.keys import entity_key_sorted, view_prefix
 from tapeline.storage.packed import Layout, encode_many
@@ -205,7 +205,7 @@ def _put(
     [packed] = encode_many(layout, np.array([[*times, times[2]]]), values[np.newaxis])
     client.set(view_prefix(project, spec.name, spec.version) + entity_key_sorted([symbol]), packed)
     if builder is not None:
-        assert builder.shape == (TIME_BAR_STATE_SIZE,)
+        assert builder.shape == (BAR_STATE_SIZE,)
     saved = SavedState(
         plan_hash=spec.plan.hash,
         event_us=position[0],

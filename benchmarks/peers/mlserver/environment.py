@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import json
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -18,28 +16,10 @@ from types import ModuleType
 
 import grpc
 
+from benchmarks.peers.python import interpreter
+
 HERE = Path(__file__).parent
-ENVIRONMENT = HERE.parents[1] / ".peers" / "mlserver"
 START_S_MAX = 60.0
-
-
-def python() -> Path:
-    """The environment's interpreter; makes the environment first if its requirements are new."""
-    requirements = HERE / "requirements.txt"
-    wanted = hashlib.sha256(requirements.read_bytes()).hexdigest()
-    interpreter, stamp = ENVIRONMENT / "bin" / "python", ENVIRONMENT / "requirements.sha256"
-    if not (stamp.exists() and stamp.read_text() == wanted):
-        ENVIRONMENT.parent.mkdir(exist_ok=True)
-        uv = shutil.which("uv") or shutil.which("uv", path=str(Path(sys.executable).parent))
-        if uv:
-            subprocess.run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, ENVIRONMENT], check=True)
-            install = [uv, "pip", "install", "--quiet", "--python", interpreter]
-        else:
-            subprocess.run([sys.executable, "-m", "venv", "--clear", ENVIRONMENT], check=True)
-            install = [interpreter, "-m", "pip", "install", "--quiet"]
-        subprocess.run([*install, "-r", requirements], check=True)
-        stamp.write_text(wanted)
-    return interpreter
 
 
 def messages() -> ModuleType:
@@ -75,7 +55,7 @@ def mlserver(model: Path, folder: Path) -> Iterator[str]:
     log = folder / "mlserver.log"
     with log.open("w") as output:
         process = subprocess.Popen(
-            [python().parent / "mlserver", "start", folder], stdout=output, stderr=output, cwd=folder
+            [interpreter(HERE).parent / "mlserver", "start", folder], stdout=output, stderr=output, cwd=folder
         )
     try:
         target = f"127.0.0.1:{ports[1]}"

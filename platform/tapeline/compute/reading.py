@@ -13,10 +13,10 @@ from psycopg import sql
 
 from tapeline.compute.history import Versions
 from tapeline.core.timestamps import from_us, to_us
-from tapeline.features.versions import Integers, SplitVersions
-from tapeline.features.view import FeatureViewSpec, TradeBars
+from tapeline.features.versions import ActionVersions, Integers, SplitVersions
+from tapeline.features.view import FeatureViewSpec
 from tapeline.storage.arrow import read_arrow
-from tapeline.storage.snapshots import Progress, raw_table
+from tapeline.storage.snapshots import Progress, action_kinds, raw_table
 
 BEGINNING_US = to_us("0001-01-01T00:00:00+00:00")
 END_US = to_us("9999-12-31T00:00:00+00:00")
@@ -101,7 +101,7 @@ def read_changes(
                  WHERE r.source = %(source)s AND r.symbol = a.symbol
                     AND (r.created_timestamp > a.recorded OR r.available_timestamp > a.available)),
                 (SELECT min(c.available_timestamp) FROM tapeline.corporate_actions c
-                 WHERE c.symbol = a.symbol AND c.kind = 'split'
+                 WHERE c.symbol = a.symbol AND c.kind = ANY(%(kinds)s)
                     AND (c.created_timestamp > a.recorded OR c.available_timestamp > a.available))) AS since) new
         CROSS JOIN LATERAL (
             SELECT count(*) AS rows FROM {raw} r
@@ -115,6 +115,7 @@ def read_changes(
             "recorded": [from_us(p.recorded_us) for p in done],
             "available": [from_us(p.available_us) for p in done],
             "source": spec.rows.source,
+            "kinds": action_kinds(spec),
         },
     ).fetchall()
     changes = [Change(symbol, to_us(since), END_US, END_US, count) for symbol, since, count in rows]
@@ -150,20 +151,19 @@ def _with_first_events(
              WHERE r.source = %(source)s AND r.symbol = a.symbol
                 AND r.available_timestamp >= a.since AND r.available_timestamp < a.until),
             (SELECT min(c.event_timestamp) FROM tapeline.corporate_actions c
-             WHERE c.symbol = a.symbol AND c.kind = 'split'
+             WHERE c.symbol = a.symbol AND c.kind = ANY(%(kinds)s)
                 AND c.available_timestamp >= a.since AND c.available_timestamp < a.until)
         FROM unnest(%(symbols)s::text[], %(since)s::timestamptz[], %(until)s::timestamptz[])
             WITH ORDINALITY AS a (symbol, since, until, place)
         ORDER BY a.place
     """).format(raw=raw_table(spec))
-    rows = connection.execute(query, {"source": spec.rows.source, **_ranges(changes)}).fetchall()
+    parameters = {"source": spec.rows.source, "kinds": action_kinds(spec), **_ranges(changes)}
+    rows = connection.execute(query, parameters).fetchall()
     found = []
-    for change, (first_row, first_split) in zip(changes, rows, strict=True):
+    for change, (first_row, first_action) in zip(changes, rows, strict=True):
         events = [] if first_row is None else [to_us(first_row)]
-        if first_split is not None:
-            split_us = to_us(first_split)
-            width_us = spec.rows.width_us if isinstance(spec.rows, TradeBars) else None
-            events.append(split_us + 1 if width_us is None else split_us // width_us * width_us)
+        if first_action is not None:  # the trade of that moment is on the new basis, the bar that ends then is not
+            events.append(to_us(first_action) + (spec.rows.raw == "bars"))
         found.append(replace(change, before_event_us=min(events)))
     return found
 
@@ -187,7 +187,7 @@ def read_versions(
     after
         For each, the (event, sequence) that its rows come after.
     """
-    is_trades = isinstance(spec.rows, TradeBars)
+    is_trades = spec.rows.raw == "trades"
     names = _TRADE_COLUMNS if is_trades else _BAR_COLUMNS
     query = sql.SQL(
         "SELECT a.place, r.event_timestamp, r.sequence, r.available_timestamp, r.created_timestamp, r.deleted, {columns}"
@@ -223,29 +223,46 @@ def read_versions(
     ]
 
 
-def read_splits(connection: psycopg.Connection[Any], changes: Sequence[Change]) -> list[SplitVersions]:
-    """All versions of the entities' splits that are available before the end of each change."""
-    query = (
-        "SELECT a.place, c.event_timestamp, c.sequence, c.available_timestamp, c.created_timestamp, c.deleted, c.ratio"
-        " FROM unnest(%(symbols)s::text[], %(until)s::timestamptz[]) WITH ORDINALITY AS a (symbol, until, place)"
-        " JOIN tapeline.corporate_actions c ON c.symbol = a.symbol AND c.kind = 'split'"
-        " AND c.available_timestamp < a.until"
-    )
-    table = read_arrow(connection, query, _ranges(changes))
-    event, sequence, available, created = (
-        _integers(table, name) for name in ("event_timestamp", "sequence", "available_timestamp", "created_timestamp")
-    )
-    deleted, ratio = table.column("deleted").to_numpy(), table.column("ratio").to_numpy()
-    return [
-        SplitVersions(event[part], sequence[part], available[part], created[part], deleted[part], ratio[part])
-        for part in _parts(_integers(table, "place"), len(changes))
-    ]
+def read_actions(
+    connection: psycopg.Connection[Any], spec: FeatureViewSpec, changes: Sequence[Change]
+) -> list[ActionVersions]:
+    """All versions of the entities' splits, and dividends if the view is adjusted for them, before the end of each change."""
+    return _read_actions(connection, action_kinds(spec), changes)
 
 
 def read_all_splits(connection: psycopg.Connection[Any], symbols: Sequence[str]) -> dict[str, SplitVersions]:
     """All versions of the splits of each symbol."""
     changes = [Change(symbol, BEGINNING_US, END_US, BEGINNING_US, 0) for symbol in symbols]
-    return dict(zip(symbols, read_splits(connection, changes), strict=True))
+    return {
+        symbol: SplitVersions(
+            found.event_us, found.sequence // 2, found.available_us, found.created_us, found.deleted, found.ratio
+        )
+        for symbol, found in zip(symbols, _read_actions(connection, ["split"], changes), strict=True)
+    }
+
+
+def _read_actions(
+    connection: psycopg.Connection[Any], kinds: list[str], changes: Sequence[Change]
+) -> list[ActionVersions]:
+    query = (
+        "SELECT a.place, c.event_timestamp, 2 * c.sequence + (c.kind = 'dividend')::int AS sequence,"
+        " c.available_timestamp, c.created_timestamp, c.deleted, coalesce(c.ratio, 1) AS ratio,"
+        " coalesce(c.amount, 0) AS amount"
+        " FROM unnest(%(symbols)s::text[], %(until)s::timestamptz[]) WITH ORDINALITY AS a (symbol, until, place)"
+        " JOIN tapeline.corporate_actions c ON c.symbol = a.symbol AND c.kind = ANY(%(kinds)s)"
+        " AND c.available_timestamp < a.until"
+    )
+    table = read_arrow(connection, query, {"kinds": kinds, **_ranges(changes)})
+    event, sequence, available, created = (
+        _integers(table, name) for name in ("event_timestamp", "sequence", "available_timestamp", "created_timestamp")
+    )
+    deleted, ratio, amount = (table.column(name).to_numpy() for name in ("deleted", "ratio", "amount"))
+    return [
+        ActionVersions(
+            event[part], sequence[part], available[part], created[part], deleted[part], ratio[part], amount[part]
+        )
+        for part in _parts(_integers(table, "place"), len(changes))
+    ]
 
 
 def _ranges(changes: Sequence[Change]) -> dict[str, object]:

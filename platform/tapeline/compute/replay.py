@@ -25,7 +25,7 @@ import numpy as np
 from tapeline.compute.computed import LONG_AGO_US, ComputedRows, NewRows, Stored
 from tapeline.compute.history import Versions, ranks_of
 from tapeline.compute.rows import AvailableFloor, EntityState, FinishedRows, RowRunner
-from tapeline.features.versions import Flags, Floats, Integers, SplitVersions, newest_of_keys
+from tapeline.features.versions import Actions, ActionVersions, Flags, Floats, Integers, newest_of_keys
 
 _CHECKPOINTS_MAX = 128
 
@@ -58,8 +58,8 @@ class EntityHistory:
     ----------
     versions
         All versions of the keys after the base.
-    splits
-        All versions of its splits.
+    actions
+        All versions of its splits, and of its dividends if the view is adjusted for them.
     since_us
         What became known before this moment has been computed and stands in the table; what became known at it or later
         is to be computed.
@@ -70,7 +70,7 @@ class EntityHistory:
     """
 
     versions: Versions
-    splits: SplitVersions
+    actions: ActionVersions
     since_us: int
     base: Checkpoint | None
     stored: Stored | None
@@ -116,7 +116,7 @@ class _Replay:
         self.runner = runner
         self.spacing = spacing
         self.versions = history.versions
-        self.is_trades = runner.width_us is not None
+        self.builder = runner.builder
         self.rank, self.key_event, self.key_sequence = ranks_of(self.versions.event_us, self.versions.sequence)
         self.current = np.full(len(self.key_event), -1, dtype=np.int64)
         self.frontier = -1
@@ -141,7 +141,7 @@ class _Replay:
         self._continue_with(order[start:])
         self.computed.answer_stale()
         return self._result(
-            max([history.since_us - 1, *available[-1:].tolist(), *history.splits.available_us.tolist()])
+            max([history.since_us - 1, *available[-1:].tolist(), *history.actions.available_us.tolist()])
         )
 
     # Setting out ------------------------------------------------------------------------------------------------------
@@ -158,8 +158,8 @@ class _Replay:
         if len(lived):
             self.frontier = int(self.rank[lived].max())
         rows = newest[versions.live[newest]]
-        splits = self.history.splits.known_at(since_us - 1)
-        for finished in self._advance(rows, splits, AvailableFloor(), since_us - 1):
+        actions = self.history.actions.known_at(since_us - 1)
+        for finished in self._advance(rows, actions, AvailableFloor(), since_us - 1):
             self.computed.add(finished, emit=False)
         rewinds = self._past_rewinds(self._effective(before, np.zeros(len(self.key_event), dtype=np.bool_)))
         if rewinds:
@@ -193,9 +193,9 @@ class _Replay:
 
     def _interruptions(self, order: Integers) -> list[int]:
         """Moments at which something arrives that does not simply come after all before it, and those of splits."""
-        splits = self.history.splits.available_us
+        actions = self.history.actions.available_us
         late = self._out_of_order(order, self.frontier)
-        return [int(moment) for moment in np.union1d(late, splits[splits >= self.history.since_us])]
+        return [int(moment) for moment in np.union1d(late, actions[actions >= self.history.since_us])]
 
     def _out_of_order(self, order: Integers, frontier: int) -> Integers:
         """Moments at which something arrives at or before the frontier, which moves on with the arrivals, or too late."""
@@ -204,10 +204,10 @@ class _Replay:
         return self.versions.available_us[order[(self.rank[order] <= reached) | self._too_late(order)]]
 
     def _too_late(self, order: Integers) -> Flags:
-        """Which versions are trades of a bar that was over when they arrived."""
-        if not self.is_trades:
+        """Which versions are rows of a bar that was over when they arrived."""
+        if self.builder is None:
             return np.zeros(len(order), dtype=np.bool_)
-        return self.runner.over_us(self.versions.event_us[order]) <= self.versions.available_us[order]
+        return np.asarray(self.builder.too_late_us(self.versions.event_us[order]) <= self.versions.available_us[order])
 
     def _past_rewinds(self, order: Integers) -> list[int]:
         """Moments before ``since_us`` at which rows after the base were computed again."""
@@ -215,17 +215,16 @@ class _Replay:
         known_us = self.versions.available_us[order]
         live = np.where(self.versions.live[order], self.versions.event_us[order], LONG_AGO_US)
         reached_us = np.maximum.accumulate(np.concatenate(([self._base_event_us()], live)))
-        splits = self.history.splits
-        for i in np.flatnonzero(splits.available_us < self.history.since_us).tolist():
-            moment_us = int(splits.available_us[i])
-            if reached_us[np.searchsorted(known_us, moment_us, side="right")] > self._split_reach_us(i):
+        actions = self.history.actions
+        for i in np.flatnonzero(actions.available_us < self.history.since_us).tolist():
+            moment_us = int(actions.available_us[i])
+            if reached_us[np.searchsorted(known_us, moment_us, side="right")] > self._reach_us(i):
                 moments.append(moment_us)
         return moments
 
-    def _split_reach_us(self, split: int) -> int:
-        """Raw rows after this moment go into bars that end after a split."""
-        event_us, width_us = int(self.history.splits.event_us[split]), self.runner.width_us
-        return event_us if width_us is None else event_us // width_us * width_us - 1
+    def _reach_us(self, action: int) -> int:
+        """Raw rows after this moment are on the basis after a split or dividend."""
+        return int(self.history.actions.event_us[action]) + (self.builder.adjusted_us if self.builder else 0)
 
     # Going on ---------------------------------------------------------------------------------------------------------
 
@@ -237,13 +236,13 @@ class _Replay:
         rows = order[self.versions.live[order]]
         if len(rows) == 0:
             return
-        splits = self.history.splits.known_at(int(self.versions.available_us[order[-1]]))
-        for finished in self._advance(rows, splits, AvailableFloor(), None):
+        actions = self.history.actions.known_at(int(self.versions.available_us[order[-1]]))
+        for finished in self._advance(rows, actions, AvailableFloor(), None):
             self.computed.add(finished, emit=True)
         self.frontier = int(self.rank[rows[-1]])
 
     def _advance(
-        self, rows: Integers, splits: tuple[Integers, Floats], floor: AvailableFloor, known_us: int | None
+        self, rows: Integers, actions: Actions, floor: AvailableFloor, known_us: int | None
     ) -> Iterator[FinishedRows]:
         """Run versions through the kernels in pieces, with a checkpoint after every ``spacing`` rows."""
         versions = self.versions
@@ -257,7 +256,7 @@ class _Replay:
                 versions.sequence[piece],
                 versions.available_us[piece],
                 versions.values[piece],
-                splits,
+                actions,
                 floor,
             )
             at += len(piece)
@@ -292,16 +291,20 @@ class _Replay:
         versions = self.current[mark.rank + 1 : self.frontier + 1]
         versions = versions[versions >= 0]
         rows = versions[self.versions.live[versions]]
-        splits = self.history.splits.known_at(moment_us)
+        actions = self.history.actions.known_at(moment_us)
         floor = AvailableFloor(cut_event_us, moment_us)
-        passed = list(self._advance(rows, splits, floor, moment_us))
+        passed = list(self._advance(rows, actions, floor, moment_us))
         self.state = self.runner.raised(self.state, moment_us)
         if self._open_bar_is_over(moment_us):
-            passed.append(self.runner.finish_open_bar(self.state, splits, floor))
+            passed.append(self.runner.finish_open_bar(self.state, floor))
         for finished in passed:
             self.computed.add(_since(finished, cut_event_us), emit=True)
         self._answer_vanished_keys(moment_us, cut_event_us, passed, mark.state)
         return True
+
+    def _first_end_us(self, action_us: int) -> int:
+        """Bars that end before this moment have nothing of what takes effect at another."""
+        return action_us + (self.builder.adjusted_us + self.builder.touched_us if self.builder else 0) + 1
 
     def _open_bar_is_over(self, moment_us: int) -> bool:
         end_us = self.runner.open_bar_end_us(self.state)
@@ -310,8 +313,7 @@ class _Replay:
     def _finish_open_bar(self, moment_us: int) -> None:
         """Give the open bar its row if it is over, before something changes it."""
         if self._open_bar_is_over(moment_us):
-            splits = self.history.splits.known_at(moment_us)
-            self.computed.add(self.runner.finish_open_bar(self.state, splits, AvailableFloor()), emit=True)
+            self.computed.add(self.runner.finish_open_bar(self.state, AvailableFloor()), emit=True)
 
     def _touched(self, moment_us: int, group: Integers) -> tuple[int | None, int]:
         """The first rank to compute again, and the first end of bars whose rows change."""
@@ -320,14 +322,13 @@ class _Replay:
         changed = self.rank[group][(self.rank[group] <= self.frontier) | self._too_late(group)]
         if len(changed):
             ranks.append(int(changed.min()))
-            # A trade changes bars that end after it, a bar is its own end.
-            events.append(int(self.key_event[ranks[0]]) + self.is_trades)
-        splits = self.history.splits
-        for i in np.flatnonzero(splits.available_us == moment_us).tolist():
-            rank = int(np.searchsorted(self.key_event, self._split_reach_us(i), side="right"))
+            events.append(int(self.key_event[ranks[0]]) + (self.builder.touched_us if self.builder else 0))
+        actions = self.history.actions
+        for i in np.flatnonzero(actions.available_us == moment_us).tolist():
+            rank = int(np.searchsorted(self.key_event, self._reach_us(i), side="right"))
             if rank <= self.frontier:
                 ranks.append(rank)
-                events.append(int(splits.event_us[i]) + 1)
+                events.append(self._first_end_us(int(actions.event_us[i])))
         return (min(ranks), min(events)) if ranks else (None, 0)
 
     def _answer_vanished_keys(
@@ -344,7 +345,7 @@ class _Replay:
         for key in vanished:
             place = bisect.bisect_left(keys, key)
             values.append(outputs[place - 1] if place else before.outputs)
-        lag_us = self.runner.lag_us if self.is_trades else 0
+        lag_us = self.runner.lag_us if self.builder and self.builder.touched_us else 0
         self.computed.answer(vanished, [max(moment_us, event + lag_us) for event, _ in vanished], values)
 
     # Results ----------------------------------------------------------------------------------------------------------

@@ -1,18 +1,20 @@
-"""Runs one entity's rows through the kernels: stored bars directly, trades by way of the bar builder."""
+"""Runs one entity's rows through the kernels: stored bars directly, others by way of a bar builder."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from tapeline.compute.sessions import SessionTimes, session_times
+from tapeline.features.builders import BarBuilder, builder_of
 from tapeline.features.plan import FeaturePlan
-from tapeline.features.versions import Floats, Integers, split_ratios
-from tapeline.features.view import FeatureViewSpec, TradeBars
-from tapeline.kernels.bars import BAR_COLUMNS, TIME_BAR_STATE_SIZE, time_bar_flush, time_bars_batch
+from tapeline.features.timeframes import FrameCalendar, frames_of_inputs
+from tapeline.features.versions import LAST_CLOSE_SIZE, Actions, Floats, Integers, dividend_ratios, split_ratios
+from tapeline.features.view import FeatureViewSpec, LongerBars
+from tapeline.kernels.bars import BAR_COLUMNS
 
-_COLUMN = {name: place for place, name in enumerate(BAR_COLUMNS)}
 AVAILABLE_SLOT = 3
 """Place of the running available time, as int64 bits, in a plan's state; see ``tapeline.features.state``."""
 _BAR_VALUES = ("start", "open", "high", "low", "close", "volume")
@@ -27,7 +29,7 @@ class EntityState:
     plan
         float64 state of the feature plan.
     bars
-        float64 state of the bar builder; ``None`` where bars come stored.
+        float64 state of the bar builder; where bars come stored, what dividends need of the bars before, or ``None``.
     outputs
         float64 features after the last finished bar; empty if there was none.
     """
@@ -67,19 +69,30 @@ class RowRunner:
     spec
         The view.
     lag_us
-        The source's declared lag: a bar of trades is over, and its row available, so long after its end.
+        The source's declared lag: a bar that ends with a time is over, and its row available, so long after its end.
     """
 
     def __init__(self, spec: FeatureViewSpec, lag_us: int = 0) -> None:
         self.plan: FeaturePlan = spec.plan.compile()
         self.lag_us = lag_us
-        self.width_us = spec.rows.width_us if isinstance(spec.rows, TradeBars) else None
-        needs_sessions = "session" in self.plan.inputs
-        self._sessions: SessionTimes | None = session_times(spec.rows.calendar) if needs_sessions else None
+        self.frames = frames_of_inputs(self.plan.inputs)
+        follows = isinstance(spec.rows, LongerBars) and spec.rows.frame.follows_sessions
+        self._sessions: SessionTimes | None = (
+            session_times(spec.rows.calendar) if "session" in self.plan.inputs or self.frames or follows else None
+        )
+        none = np.empty(0, dtype=np.int64)
+        self._calendar = (
+            FrameCalendar(none, none)
+            if self._sessions is None
+            else FrameCalendar(self._sessions.open_us, self._sessions.close_us)
+        )
+        self.builder: BarBuilder | None = builder_of(spec.rows, self._calendar, lag_us)
 
     def fresh(self) -> EntityState:
         """The state before any row."""
-        bars = None if self.width_us is None else np.zeros(TIME_BAR_STATE_SIZE)
+        bars = np.zeros(LAST_CLOSE_SIZE) if self.plan.dividends else None
+        if self.builder is not None:
+            bars = self.builder.fresh()
         return EntityState(self.plan.new_state(), bars, np.empty(0))
 
     def advance(
@@ -89,7 +102,7 @@ class RowRunner:
         sequence: Integers,
         available_us: Integers,
         values: Floats,
-        splits: tuple[Integers, Floats],
+        actions: Actions,
         floor: AvailableFloor,
     ) -> tuple[FinishedRows, EntityState]:
         """Take rows in the order of their keys.
@@ -100,8 +113,8 @@ class RowRunner:
             The state that they follow.
         event_us, sequence, available_us, values
             The rows; see :class:`tapeline.compute.history.Versions`.
-        splits
-            Effective times and ratios of the splits known.
+        actions
+            The splits and dividends known.
         floor
             Raises the available time of bars that were computed again.
 
@@ -110,22 +123,13 @@ class RowRunner:
         tuple
             A feature row for each bar that was finished, and the state after all rows.
         """
-        if state.bars is None:
-            return self._run_plan(
-                state.plan, None, state.outputs, event_us, sequence, available_us, values, splits, floor
-            )
-        assert self.width_us is not None
-        bars, _, ends = time_bars_batch(
-            self.width_us,
-            event_us,
-            available_us,
-            sequence,
-            values[:, 0],
-            values[:, 1],
-            np.array([0, len(event_us)]),
-            state.bars[None, :],
-        )
-        return self._run_bars(state, bars, ends[0], splits, floor)
+        if self.builder is None:
+            return self._run_stored(state, event_us, sequence, available_us, values, actions, floor)
+        assert state.bars is not None
+        if not self.plan.dividends:
+            actions = Actions.of_splits(actions.event_us, actions.ratio)
+        bars, builder = self.builder.advance_adjusted(state.bars, event_us, sequence, available_us, values, actions)
+        return self._run_built(state, bars, builder, floor)
 
     def raised(self, state: EntityState, available_us: int) -> EntityState:
         """The same state, whose further rows are available no earlier than a moment.
@@ -137,64 +141,69 @@ class RowRunner:
         slot[0] = max(int(slot[0]), available_us)
         return EntityState(plan, state.bars, state.outputs)
 
-    def over_us(self, event_us: Integers) -> Integers:
-        """When the bars that trades at these moments belong to are over."""
-        assert self.width_us is not None
-        return event_us // self.width_us * self.width_us + self.width_us + self.lag_us
-
     def open_bar_end_us(self, state: EntityState) -> int | None:
-        """End of the unfinished bar, if trades have come for one."""
-        if state.bars is None or state.bars[_COLUMN["trade_count"]] == 0:
+        """End of the unfinished bar, if rows have come for one and a time ends it."""
+        if self.builder is None or state.bars is None:
             return None
-        return int(state.bars[_COLUMN["end_us"]])
+        return self.builder.open_end_us(state.bars)
 
-    def finish_open_bar(
-        self, state: EntityState, splits: tuple[Integers, Floats], floor: AvailableFloor
-    ) -> FinishedRows:
+    def finish_open_bar(self, state: EntityState, floor: AvailableFloor) -> FinishedRows:
         """The feature row of the unfinished bar as it is; the state stays as it was."""
+        assert self.builder is not None
         assert state.bars is not None
-        assert self.width_us is not None
-        bar = np.empty((1, len(BAR_COLUMNS)))
-        time_bar_flush(state.bars.copy(), self.width_us, bar[0])
-        return self._run_bars(state, bar, state.bars, splits, floor)[0]
+        return self._run_built(state, self.builder.flush(state.bars)[0], state.bars, floor)[0]
 
-    def _run_bars(
+    def _run_built(
+        self, state: EntityState, bars: Floats, builder: Floats, floor: AvailableFloor
+    ) -> tuple[FinishedRows, EntityState]:
+        columns = dict(zip(BAR_COLUMNS, bars.T, strict=True))
+        columns["start"] = columns["start_us"]
+        event, sequence, available = (
+            columns[name].astype(np.int64) for name in ("end_us", "last_sequence", "available_us")
+        )
+        return self._run_plan(state, builder, event, sequence, available, columns, floor)
+
+    def _run_stored(
         self,
         state: EntityState,
-        bars: Floats,
-        builder: Floats,
-        splits: tuple[Integers, Floats],
-        floor: AvailableFloor,
-    ) -> tuple[FinishedRows, EntityState]:
-        event = bars[:, _COLUMN["end_us"]].astype(np.int64)
-        sequence = bars[:, _COLUMN["last_sequence"]].astype(np.int64)
-        available = np.maximum(bars[:, _COLUMN["available_us"]].astype(np.int64), event + self.lag_us)
-        values = bars[:, [_COLUMN["start_us"], *(_COLUMN[name] for name in _BAR_VALUES[1:])]]
-        return self._run_plan(state.plan, builder, state.outputs, event, sequence, available, values, splits, floor)
-
-    def _run_plan(
-        self,
-        plan_state: Floats,
-        builder: Floats | None,
-        outputs: Floats,
         event_us: Integers,
         sequence: Integers,
         available_us: Integers,
         values: Floats,
-        splits: tuple[Integers, Floats],
+        actions: Actions,
         floor: AvailableFloor,
     ) -> tuple[FinishedRows, EntityState]:
-        position = self.plan.position(plan_state)
+        position = self.plan.position(state.plan)
         previous = position.event_us if position.rows_seen else None
+        columns = dict(zip(_BAR_VALUES, values.T, strict=True))
+        columns["split_ratio"] = split_ratios(previous, event_us, actions.event_us, actions.ratio)
+        last = state.bars
+        if self.plan.dividends:
+            assert last is not None
+            columns["dividend_ratio"], last = dividend_ratios(previous, last, event_us, columns["close"], actions)
+        return self._run_plan(state, last, event_us, sequence, available_us, columns, floor)
+
+    def _run_plan(
+        self,
+        state: EntityState,
+        builder: Floats | None,
+        event_us: Integers,
+        sequence: Integers,
+        available_us: Integers,
+        columns: Mapping[str, Floats],
+        floor: AvailableFloor,
+    ) -> tuple[FinishedRows, EntityState]:
+        position = self.plan.position(state.plan)
         rows = np.empty((len(event_us), len(self.plan.inputs)))
         for place, name in enumerate(self.plan.inputs):
-            if name == "split_ratio":
-                rows[:, place] = split_ratios(previous, event_us, *splits)
-            elif name == "session":
+            if name == "session":
                 assert self._sessions is not None
-                rows[:, place] = self._sessions.number_of(values[:, 0].astype(np.int64))
+                rows[:, place] = self._sessions.number_of(columns["start"].astype(np.int64))
+            elif name in self.frames:
+                moment_us = event_us if self.plan.moments else event_us - 1
+                rows[:, place] = self._calendar.column(self.frames[name], moment_us)
             else:
-                rows[:, place] = values[:, _BAR_VALUES.index(name)]
+                rows[:, place] = columns[name]
         available_us = floor.apply(event_us, available_us)
         if (
             position.rows_seen == 0 and position.available_us
@@ -207,10 +216,10 @@ class RowRunner:
             available_us,
             rows,
             np.array([0, len(rows)]),
-            plan_state[None, :],
+            state.plan[None, :],
             available_out=available_out,
             threads=1,
         )
         features[np.isnan(features)] = np.nan  # one NaN, so that equal values are equal bytes
         finished = FinishedRows(event_us, sequence, available_out, features)
-        return finished, EntityState(ends[0], builder, features[-1] if len(features) else outputs)
+        return finished, EntityState(ends[0], builder, features[-1] if len(features) else state.outputs)

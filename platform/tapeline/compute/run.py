@@ -22,9 +22,9 @@ from tapeline.compute.reading import (
     END_US,
     Change,
     declared_lag_us,
+    read_actions,
     read_all_splits,
     read_changes,
-    read_splits,
     read_versions,
     source_symbols,
 )
@@ -34,7 +34,7 @@ from tapeline.core.errors import EmptyDataError, ParameterError, UnavailableErro
 from tapeline.core.settings import get_settings
 from tapeline.core.timestamps import to_us
 from tapeline.features.versions import Integers
-from tapeline.features.view import FeatureViewSpec, TradeBars
+from tapeline.features.view import FeatureViewSpec
 from tapeline.storage.feature_tables import append_rows, qualified_name, read_stored, register_view
 from tapeline.storage.snapshots import (
     Progress,
@@ -300,7 +300,7 @@ def _backfill_batch(
     totals: _Totals,
 ) -> None:
     histories = _histories(connection, spec, runner, changes)
-    spacing = _TRADE_SPACING if isinstance(spec.rows, TradeBars) else _BAR_SPACING
+    spacing = _TRADE_SPACING if spec.rows.raw == "trades" else _BAR_SPACING
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:  # the kernels release the GIL
         results = list(pool.map(lambda history: replay(history, runner, spacing), histories))
     snapshots = {
@@ -333,7 +333,7 @@ def _histories(
     bases = [_checkpoint(runner, saved[symbol]) if symbol in saved else None for symbol in symbols]
     after = [(base.event_us, base.sequence) if base else (BEGINNING_US, 0) for base in bases]
     versions = read_versions(connection, spec, changes, after)
-    splits = read_splits(connection, changes)
+    actions = read_actions(connection, spec, changes)
     rows = read_stored(connection, spec, symbols, [event_us for event_us, _ in after])
     parts = [np.flatnonzero(rows.entity == place) for place in range(len(changes))] if len(rows.entity) else None
     stored = [
@@ -349,8 +349,8 @@ def _histories(
         for part in (parts if parts is not None else [np.empty(0, dtype=np.int64)] * len(changes))
     ]
     return [
-        EntityHistory(version, split, change.since_us, base, table)
-        for version, split, change, base, table in zip(versions, splits, changes, bases, stored, strict=True)
+        EntityHistory(version, action, change.since_us, base, table)
+        for version, action, change, base, table in zip(versions, actions, changes, bases, stored, strict=True)
     ]
 
 
@@ -358,7 +358,7 @@ def _known_us(change: Change, history: EntityHistory, before: Progress | None) -
     """Everything of the entity that is available by this moment has been computed."""
     if change.until_us < END_US:
         return change.until_us - 1
-    known: list[int] = [change.since_us, *history.splits.available_us.tolist()]
+    known: list[int] = [change.since_us, *history.actions.available_us.tolist()]
     if len(history.versions):
         known.append(int(history.versions.available_us.max()))
     if before is not None:

@@ -121,6 +121,10 @@ class IntegrityError(TapelineError):
     """Bytes that do not have the SHA-256, layout or plan hash that they should have."""
 
 
+class FeatureCheckError(TapelineError):
+    """A feature breaks a rule that every feature keeps, such as that batch equals stream."""
+
+
 class ParityError(TapelineError):
     """An exported model does not reproduce the native one within its tolerance."""
 

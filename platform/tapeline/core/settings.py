@@ -58,6 +58,7 @@ class Settings(BaseSettings):
     request_bytes_max: int = Field(default=4 << 20, gt=0, description="largest request the server accepts")
     entities_per_request_max: int = Field(default=1_000, gt=0)
     live_rows_per_request_max: int = Field(default=100_000, gt=0)
+    feature_modules: str = Field(default="", description="modules of custom features to import, separated by commas")
     served_log_queue_max: int = Field(default=100_000, gt=0, description="served vectors waiting to be logged")
 
     @field_validator("clock")

@@ -106,7 +106,7 @@ def price_source(
     if not rows_of:
         return None
     rows = rows_of[0]
-    return PriceSource(rows.source, "bars" if isinstance(rows, SessionBars) else "trades", rows.calendar)
+    return PriceSource(rows.source, rows.raw, rows.calendar)
 
 
 def entity_rows(

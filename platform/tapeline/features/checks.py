@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tapeline.core.errors import ContinuityError, InvalidDataError, OutOfOrderError, ParameterError
+from tapeline.core.errors import ContinuityError, InvalidDataError, OutOfOrderError, ParameterError, UnknownNameError
 from tapeline.core.timestamps import format_us
 from tapeline.features.state import position_of
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
-_NOT_AFTER, _BAD_SPLIT = 2, 3  # codes of the compiled step; 1 is a wrong size
+_NOT_AFTER, _BAD_SPLIT, _BAD_DIVIDEND = 2, 3, 4  # codes of the compiled step; 1 is a wrong size
 
 
 def refuse_update(
@@ -32,6 +33,10 @@ def refuse_update(
         raise InvalidDataError(
             f"split_ratio {row[-1]} is not positive and finite", where=f"row at {format_us(event_us)}"
         )
+    if code == _BAD_DIVIDEND:
+        raise InvalidDataError(
+            f"dividend_ratio {row[-2]} is not positive and finite", where=f"row at {format_us(event_us)}"
+        )
     raise ParameterError(
         f"sizes must be state {sizes[0]}, row {sizes[1]}, out {sizes[2]}",
         where=f"state {state.size}, row {np.size(row)}, out {out.size}",
@@ -45,6 +50,8 @@ def refuse_batch(code: int, event_us: Integers, sequence: Integers, rows: Floats
     where = f"entity {entity}, row {row}, at {format_us(int(event_us[row]))} #{int(sequence[row])}"
     if reason == _BAD_SPLIT:
         raise InvalidDataError(f"split_ratio {rows[row, -1]} is not positive and finite", where=where)
+    if reason == _BAD_DIVIDEND:
+        raise InvalidDataError(f"dividend_ratio {rows[row, -2]} is not positive and finite", where=where)
     if row == offsets[entity]:
         raise ContinuityError(
             "a row does not come after the state it is to continue",
@@ -73,9 +80,21 @@ def check_batch(
         raise ParameterError("offsets must rise from 0 to the number of rows", where=f"{len(rows)} rows")
 
 
+def positions(names: Sequence[str], outputs: Sequence[str]) -> list[int]:
+    """Where the named outputs stand; refuses a name that does not exist or comes twice, and no name at all."""
+    for place, name in enumerate(names):
+        if name not in outputs:
+            raise UnknownNameError("output of the plan", name, outputs)
+        if name in names[:place]:
+            raise ParameterError(f"output {name} is named twice", remedy="Name each output once")
+    if not names:
+        raise ParameterError("a plan without outputs computes nothing", remedy="Name the outputs to keep")
+    return [outputs.index(name) for name in names]
+
+
 def expect(array: NDArray[np.float64] | NDArray[np.int64], name: str, shape: tuple[int, ...]) -> None:
     """Refuse an array of another dtype, shape or layout."""
-    kind = np.int64 if name in {"sequence", "available_us", "available_out"} else np.float64
+    kind = np.int64 if name in {"event_us", "sequence", "available_us", "available_out"} else np.float64
     if array.shape != shape or array.dtype != kind or not array.flags.c_contiguous:
         raise ParameterError(
             f"{name} must be a C-contiguous {np.dtype(kind).name} array of shape {shape}", where=shape_of(array)

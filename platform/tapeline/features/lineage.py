@@ -7,7 +7,7 @@ from typing import Any
 
 from tapeline.core.hashing import sha256_json
 
-LINEAGE_FORMAT = 1
+LINEAGE_FORMAT = 2
 """Raised when the computation around the kernels changes values: bars from trades, split ratios, sessions."""
 
 
@@ -29,6 +29,7 @@ def lineage_hash(definition: Mapping[str, Any], plan_hash: str) -> str:
             "rows": definition["rows"],
             "features": definition["features"],
             "plan": plan_hash,
+            **({"dividends": True} if definition.get("dividends") else {}),
         }
     )
 
@@ -56,6 +57,8 @@ def lineage_changes(
     changes += [f"{feature} was added" for feature in new_features if feature not in old_features]
     if sorted(old_features) == sorted(new_features) and old_features != new_features:
         changes.append("the order of features changed")
+    if bool(before.get("dividends")) != bool(after.get("dividends")):
+        changes.append(f"prices {'are now' if after.get('dividends') else 'are no longer'} adjusted for dividends")
     if not changes and plan_hash_before != plan_hash_after:
         changes.append(f"the kernels' code changed (plan {plan_hash_before[:12]} became {plan_hash_after[:12]})")
     return changes
@@ -63,4 +66,5 @@ def lineage_changes(
 
 def _feature_text(feature: Mapping[str, Any]) -> str:
     parameters = ", ".join(f"{name}={value}" for name, value in sorted(feature["parameters"].items()))
-    return f"{feature['name']}({parameters})"
+    frame = f" of {feature['frame']}" if "frame" in feature else ""
+    return f"{feature['name']}({parameters}){frame}"

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,15 +22,18 @@ from numpy.typing import NDArray
 from tapeline.core.errors import ParameterError
 from tapeline.core.hashing import sha256_json
 from tapeline.features import state as states_
-from tapeline.features.checks import check_batch, expect, refuse_batch, refuse_update, shape_of
+from tapeline.features.checks import check_batch, expect, positions, refuse_batch, refuse_update, shape_of
 from tapeline.features.codegen import Program, generate
+from tapeline.features.frame_code import frames_of
 from tapeline.features.kernel_source import kernel_sources, normalised
+from tapeline.features.program_text import ACROSS_TYPES, BATCH_TYPES, BLOCK_ROWS
 from tapeline.features.request import FeatureRequest
+from tapeline.features.timeframes import TimeFrame
 from tapeline.kernels import cache_folder
 from tapeline.kernels.cache import private_folder
 from tapeline.kernels.rolling import push
 
-ENGINE_VERSION = 1
+ENGINE_VERSION = 2
 """Raised when a change of the engine changes results without changing any kernel's or program's source."""
 
 Floats = NDArray[np.float64]
@@ -48,9 +52,20 @@ class FeaturePlan:
         What was asked for.
     inputs
         Row columns in order: those needed of open, high, low, close, volume, session; then always ``split_ratio``:
-        1, or r on the first row after an r-for-1 split. Prices are as traded and volumes in shares as traded.
+        1, or r on the first row after an r-for-1 split. Prices are as traded and volumes in shares as traded. Before
+        ``split_ratio`` stand, where they are needed, the ends of frame bars that follow sessions (``end_week``; see
+        :mod:`tapeline.features.timeframes`) and ``dividend_ratio``.
     outputs, units, warm_up
         For each output: column name, unit, and the number of rows up to and with the first that has a value.
+    frames
+        For each output the time frame whose bars it is computed from, or None. Its warm-up counts bars of that frame:
+        how many base rows these take is not known before.
+    moments
+        Whether a row's time is a moment of its own, as of bars that a trade closes, rather than the end of an interval
+        that excludes it. It decides which frame bar a row belongs to.
+    dividends
+        Whether prices are adjusted for dividends: then ``dividend_ratio`` is C/(C − D) on the first row after a cash
+        dividend D with the close C before it, else 1. Volumes are not adjusted for dividends.
     state_size
         float64 slots of a state.
     hash
@@ -64,32 +79,65 @@ class FeaturePlan:
     Thread safety: a plan may be shared; a state may not be updated from two threads at once.
     """
 
-    def __init__(self, requests: Sequence[FeatureRequest]) -> None:
+    def __init__(
+        self,
+        requests: Sequence[FeatureRequest],
+        *,
+        moments: bool = False,
+        dividends: bool = False,
+        keep: Sequence[str] | None = None,
+    ) -> None:
         self.requests = tuple(requests)
+        self.moments = moments
+        self.dividends = dividends
         if not self.requests:
             raise ParameterError("a feature plan needs at least one request", remedy="See: tapeline features list")
         expressions = [e for r in self.requests for e in r.indicator.expressions(dict(r.parameters))]
         self.outputs: tuple[str, ...] = tuple(name for r in self.requests for name in r.columns)
         self.units: tuple[str, ...] = tuple(unit for r in self.requests for unit in r.indicator.outputs.values())
         self.warm_up: tuple[int, ...] = tuple(e.operation.warm_up for e in expressions)
+        self.frames: tuple[TimeFrame | None, ...] = tuple(r.frame for r in self.requests for _ in r.columns)
         twice = sorted({name for name in self.outputs if self.outputs.count(name) > 1})
         if twice:
             raise ParameterError(f"outputs asked for twice: {', '.join(twice)}", remedy="Name each feature once")
-        self._program: Program = generate(expressions, self.units)
+        if keep is not None:
+            kept = positions(keep, self.outputs)
+            self.requests = tuple(r for r in self.requests if not set(r.columns).isdisjoint(keep))
+            expressions = [expressions[position] for position in kept]
+            self.outputs = tuple(keep)
+            self.units = tuple(self.units[position] for position in kept)
+            self.warm_up = tuple(self.warm_up[position] for position in kept)
+            self.frames = tuple(self.frames[position] for position in kept)
+        parts = frames_of(expressions, self.frames)
+        self._program: Program = generate(expressions, self.units, parts, moments=moments, dividends=dividends)
         self.inputs: tuple[str, ...] = self._program.inputs
         self.state_size: int = self._program.state_size
         self._sizes = (self.state_size, len(self.inputs), len(self.outputs))
 
     @classmethod
-    def of(cls, requests: Sequence[FeatureRequest]) -> FeaturePlan:
+    def of(cls, requests: Sequence[FeatureRequest], *, moments: bool = False, dividends: bool = False) -> FeaturePlan:
         """The plan of the requested indicators, outputs in the order of the requests.
+
+        ``moments`` and ``dividends`` are described with the class.
 
         Raises
         ------
         UnknownNameError, ParameterError
             If an indicator or parameter does not exist, a value is impossible, or an output is asked for twice.
         """
-        return cls(requests)
+        return cls(requests, moments=moments, dividends=dividends)
+
+    def cut(self, outputs: Sequence[str]) -> FeaturePlan:
+        """The plan of some of the outputs, in the given order: what only the others need is neither computed nor held.
+
+        Its values equal this plan's bit for bit. It has a hash and states of its own: this plan's states do not fit it.
+
+        Raises
+        ------
+        UnknownNameError, ParameterError
+            If an output does not exist, none is given, or one is given twice.
+        """
+        return FeaturePlan(self.requests, moments=self.moments, dividends=self.dividends, keep=outputs)
 
     @cached_property
     def hash(self) -> str:
@@ -98,7 +146,9 @@ class FeaturePlan:
             {
                 "engine": ENGINE_VERSION,
                 "program": normalised(ast.parse(self._program.source)),
-                "kernels": kernel_sources([push, *(p.function for p in self._program.primitives)]),
+                "kernels": kernel_sources(
+                    [push, *(p.function for p in self._program.primitives), *self._program.support]
+                ),
                 "inputs": self.inputs,
                 "outputs": self.outputs,
                 "units": self.units,
@@ -110,6 +160,8 @@ class FeaturePlan:
         """A fresh state, float64 of shape (state_size,)."""
         state = np.zeros(self.state_size)
         state[4] = 1.0  # cumulative split factor
+        if self.dividends:
+            state[5] = 1.0
         return state
 
     def position(self, state: Floats) -> states_.StatePosition:
@@ -148,8 +200,8 @@ class FeaturePlan:
         return states_.decode(data, self.hash, self.state_size, verify=verify)
 
     def compile(self) -> FeaturePlan:
-        """Compile now, or load what was compiled before; returns the plan."""
-        _ = self._module
+        """Compile everything now, or load what was compiled before; returns the plan."""
+        _ = self._update, self._batch, self._across
         return self
 
     def update(self, state: Floats, event_us: int, sequence: int, available_us: int, row: Floats, out: Floats) -> None:
@@ -246,16 +298,19 @@ class FeaturePlan:
         expect(features, "out", (len(rows), len(self.outputs)))
         expect(available, "available_out", (len(rows),))
 
+        compiled = self._batch  # before the threads race for it
+
         def run(part: tuple[int, int]) -> int:
             return int(
-                self._module.batch(event_us, sequence, available_us, rows, offsets, *part, ends, features, available)
+                compiled(
+                    event_us, sequence, available_us, rows, offsets, *part, ends, features, available, self._work()
+                )
             )
 
         parts = _parts(offsets, threads or os.cpu_count() or 1)
         if len(parts) == 1:
             codes = [run(parts[0])]
         else:
-            _ = self._module  # load before the threads race for it
             with ThreadPoolExecutor(len(parts)) as pool:
                 codes = list(pool.map(run, parts))
         for code in codes:
@@ -263,12 +318,63 @@ class FeaturePlan:
                 refuse_batch(code, event_us, sequence, rows, offsets)
         return features, ends
 
+    def update_many(
+        self,
+        states: Floats,
+        event_us: Integers,
+        sequence: Integers,
+        available_us: Integers,
+        rows: Floats,
+        out: Floats,
+    ) -> None:
+        """One row of each of many entities in one compiled call: a cross-section. Equal to as many :meth:`update`, bit for bit.
+
+        Parameters
+        ----------
+        states
+            float64 (S, state_size), each changed in place; all untouched if an error is raised.
+        event_us, sequence, available_us
+            int64 (S,): each row's place in time, which must come after its state's, and when it could have been known.
+        rows
+            float64 (S, len(inputs)).
+        out
+            float64 (S, len(outputs)), overwritten.
+
+        Raises
+        ------
+        ContinuityError
+            If a row does not come after its state's last one; the message names the entity.
+        ParameterError
+            If an array has a wrong dtype, shape or layout, or cannot be written.
+        InvalidDataError
+            If a ``split_ratio`` is not positive and finite.
+        """
+        count = len(states)
+        for array, name, shape in (
+            (states, "states", (count, self.state_size)),
+            (rows, "rows", (count, len(self.inputs))),
+            (out, "out", (count, len(self.outputs))),
+            (event_us, "event_us", (count,)),
+            (sequence, "sequence", (count,)),
+            (available_us, "available_us", (count,)),
+        ):
+            expect(array, name, shape)
+        if not (states.flags.writeable and out.flags.writeable):
+            raise ParameterError("states and out must be writable")
+        code = int(self._across(event_us, sequence, available_us, rows, states, out, self._work()))
+        if code:
+            refuse_batch(code, event_us, sequence, rows, np.arange(count + 1, dtype=np.int64))
+
+    def _work(self) -> Floats:
+        """Room for what the sections of a program hand on within a block of rows; its contents never matter."""
+        return np.empty((BLOCK_ROWS, self._program.work_size))
+
     @property
     def compiled_update(self) -> Update:
         """The compiled step itself, callable from Python and from numba: as :meth:`update`, but returning a code.
 
         0: done. Else nothing was changed: 1, an array has a wrong size; 2, the row does not come after the state;
-        3, ``split_ratio`` is not positive and finite.
+        3 or 4, ``split_ratio`` or ``dividend_ratio`` is not positive and finite.
         """
         return self._update
 
@@ -278,9 +384,20 @@ class FeaturePlan:
         return update
 
     @cached_property
+    def _batch(self) -> Callable[..., int]:
+        return _compiled(self._module.batch, BATCH_TYPES)
+
+    @cached_property
+    def _across(self) -> Callable[..., int]:
+        return _compiled(self._module.across, ACROSS_TYPES)
+
+    @cached_property
     def _module(self) -> ModuleType:
-        """The generated module, loaded from its private file; numba keeps its machine code beside it."""
-        name = f"tapeline_plan_{self.hash[:32]}"
+        """The generated module, loaded from its private file; numba keeps its machine code beside it.
+
+        The file is named by its very text as well: the hash is of its meaning, and leaves out how it is compiled.
+        """
+        name = f"tapeline_plan_{self.hash[:32]}_{sha256_json(self._program.source)[:8]}"
         folder = private_folder(cache_folder() / name)
         file = folder / "program.py"
         if not file.is_file():
@@ -314,6 +431,14 @@ class FeaturePlan:
             return self._update(state, int(event_us), int(sequence), int(available_us), copied, out)
         except (TypeError, ValueError) as error:
             raise ParameterError(f"a row must be numbers: {error}") from None
+
+
+def _compiled(dispatcher: Any, types: str) -> Callable[..., int]:
+    """The function compiled for these types and for no others."""
+    dispatcher.compile(types)
+    dispatcher.disable_compile()
+    function: Callable[..., int] = dispatcher
+    return function
 
 
 def _parts(offsets: Integers, threads: int) -> list[tuple[int, int]]:

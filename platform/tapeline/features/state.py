@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from tapeline.core.errors import IntegrityError
 
 HEADER_SIZE = 8
-"""Slots before the first primitive's: rows seen, event, sequence, available (int64 bits), split factor, three spare."""
+"""Slots before the first primitive's: rows seen, event, sequence, available (int64 bits), split factor, dividend factor
+(0 in a plan without dividends), two spare."""
 
 _MAGIC = b"TPLN"
 _FORMAT = 1

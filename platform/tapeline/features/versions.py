@@ -1,4 +1,5 @@
-"""Stored versions of a fact: which one is known at a moment; and an entity's splits, the facts that features are adjusted for.
+"""Stored versions of a fact: which one is known at a moment; and an entity's splits and dividends, which features are
+adjusted for.
 
 Times are int64 microseconds. A *version* is one stored row; a *key* is an (event, sequence) pair, which may have several
 versions: the first sighting, corrections, retractions.
@@ -10,6 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tapeline.core.errors import InvalidDataError
+from tapeline.core.timestamps import format_us
 
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -68,6 +72,72 @@ class SplitVersions:
         )
 
 
+@dataclass(frozen=True)
+class Actions:
+    """Splits and cash dividends, in order of time; at one time, splits first.
+
+    Attributes
+    ----------
+    event_us
+        int64 (A,): when each takes effect.
+    ratio
+        float64 (A,): new shares for one old share; 1 for a dividend.
+    dividend
+        float64 (A,): cash for each share on the basis after it; 0 for a split.
+    """
+
+    event_us: Integers
+    ratio: Floats
+    dividend: Floats
+
+    @classmethod
+    def none(cls) -> Actions:
+        """No actions."""
+        return cls(np.empty(0, dtype=np.int64), np.empty(0), np.empty(0))
+
+    @classmethod
+    def of_splits(cls, event_us: Integers, ratio: Floats) -> Actions:
+        """Splits only."""
+        return cls(event_us, ratio, np.zeros(len(event_us)))
+
+
+@dataclass(frozen=True)
+class ActionVersions:
+    """Stored versions of one entity's splits and dividends. See :class:`SplitVersions`.
+
+    ``sequence`` tells actions of one time apart and is even for splits, odd for dividends.
+    """
+
+    event_us: Integers
+    sequence: Integers
+    available_us: Integers
+    created_us: Integers
+    deleted: Flags
+    ratio: Floats
+    dividend: Floats
+
+    def known_at(self, moment_us: int) -> Actions:
+        """The actions known at a moment."""
+        known = np.flatnonzero(self.available_us <= moment_us)
+        known = known[newest_of_keys(self.event_us, self.sequence, self.available_us, self.created_us, known)]
+        known = known[~self.deleted[known]]
+        known = known[np.lexsort((self.sequence[known], self.sequence[known] % 2, self.event_us[known]))]
+        return Actions(self.event_us[known], self.ratio[known], self.dividend[known])
+
+    def recorded_by(self, moment_us: int) -> ActionVersions:
+        """The versions that had been recorded by a moment."""
+        kept = self.created_us <= moment_us
+        return ActionVersions(
+            self.event_us[kept],
+            self.sequence[kept],
+            self.available_us[kept],
+            self.created_us[kept],
+            self.deleted[kept],
+            self.ratio[kept],
+            self.dividend[kept],
+        )
+
+
 def newest_of_keys(
     event_us: Integers, sequence: Integers, available_us: Integers, created_us: Integers, chosen: Integers
 ) -> Integers:
@@ -104,3 +174,60 @@ def split_ratios(previous_event_us: int | None, event_us: Integers, split_us: In
         if bar < len(ratios) and follows:
             ratios[bar] *= value
     return ratios
+
+
+LAST_CLOSE_SIZE = 2
+"""Slots of what dividends of stored bars need to know of the bars before: the last close (0: none), its bar's end."""
+
+
+def dividend_ratios(
+    previous_event_us: int | None, last: Floats, event_us: Integers, close: Floats, actions: Actions
+) -> tuple[Floats, Floats]:
+    """C/(C − D) of the dividends that take effect between each stored bar and the one before it.
+
+    C is the last possible close before, on the basis of the splits since. A dividend belongs to its bar as a split does.
+
+    Parameters
+    ----------
+    previous_event_us
+        End of the bar before the first; ``None`` if there is none.
+    last
+        float64 (LAST_CLOSE_SIZE,) of the bars before.
+    event_us, close
+        Ends and closes of the bars, in order.
+    actions
+        What is known.
+
+    Returns
+    -------
+    tuple
+        The ratios, 1 without a dividend, and ``last`` after the bars.
+
+    Raises
+    ------
+    InvalidDataError
+        If a dividend is not below the close before it.
+    """
+    usable = np.flatnonzero((close > 0.0) & (close < np.inf))
+    ends = np.concatenate(([last[1]], event_us[usable].astype(np.float64)))
+    closes = np.concatenate(([last[0]], close[usable]))
+    ratios = np.ones(len(event_us))
+    for number in np.flatnonzero(actions.dividend > 0.0).tolist():
+        at, dividend = int(actions.event_us[number]), float(actions.dividend[number])
+        bar = int(np.searchsorted(event_us, at, side="right"))
+        before = int(np.searchsorted(usable, bar, side="left"))  # place of the last close before that bar, in closes
+        follows = bar > 0 or (previous_event_us is not None and previous_event_us <= at)
+        if bar == len(ratios) or not follows or closes[before] == 0.0:
+            continue
+        price = float(closes[before])
+        for i in range(number):
+            if ends[before] <= actions.event_us[i]:
+                price = price / float(actions.ratio[i]) - float(actions.dividend[i])
+        if not dividend < price:
+            raise InvalidDataError(
+                f"a dividend of {dividend} is not below the close {price} before it",
+                where=f"effective at {format_us(at)}",
+                remedy="Correct or retract it in tapeline.corporate_actions",
+            )
+        ratios[bar] *= price / (price - dividend)
+    return ratios, np.array([closes[-1], ends[-1]])

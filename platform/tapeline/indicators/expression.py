@@ -108,7 +108,8 @@ def _arithmetic(sign: str, left: Expression | float, right: Expression | float) 
 
 
 def _value(value: Expression | float) -> Expression:
-    return value if isinstance(value, Expression) else Expression(Operation("constant", (), (float(value),)))
+    """An operand; a number becomes a float by multiplication, which keeps the name of a named one for formulas."""
+    return value if isinstance(value, Expression) else Expression(Operation("constant", (), (value * 1.0,)))
 
 
 def column(name: str) -> Expression:

@@ -40,9 +40,20 @@ Group = Literal[
     "composites",
     "candles",
     "microstructure",
+    "custom",
 ]
 Oracle = Literal[
-    "TA-Lib", "formula", "pandas-ta-classic", "wickra", "talipp", "tulipy", "ta", "orderflow_metrics", "bidask", "tclf"
+    "TA-Lib",
+    "formula",
+    "pandas-ta-classic",
+    "wickra",
+    "talipp",
+    "tulipy",
+    "ta",
+    "orderflow_metrics",
+    "bidask",
+    "tclf",
+    "none",
 ]
 
 SPLIT_EXPONENT: Mapping[str, int] = MappingProxyType(
@@ -160,12 +171,16 @@ class Indicator:
         UnknownNameError, ParameterError
             If a parameter does not exist or has an impossible value.
         """
+        return self.expressions_of(self.complete(given))
+
+    def expressions_of(self, complete: Mapping[str, Constant]) -> tuple[Expression, ...]:
+        """The outputs' expressions for a value of every parameter, unchecked."""
         if self.schema == "bars":
-            built = self.build(*guard(*(column(name) for name in self.inputs)), **self.complete(given))
+            built = self.build(*guard(*(column(name) for name in self.inputs)), **complete)
             return built if isinstance(built, tuple) else (built,)
         usable = guard(*(sound(name) for name in self.inputs))[0]
         columns = (guard(column(name), usable)[0] for name in self.inputs)
-        built = self.build(*columns, **self.complete(given))
+        built = self.build(*columns, **complete)
         return tuple(guard(value, usable)[0] for value in (built if isinstance(built, tuple) else (built,)))
 
 
@@ -237,11 +252,34 @@ def indicator_named(name: str) -> Indicator:
     UnknownNameError
         If there is none; the message names the nearest.
     """
+    if name not in _REGISTRY and "." in name:
+        _load_custom()
     if name not in _REGISTRY:
-        raise UnknownNameError("indicator", name, _REGISTRY)
+        where = "custom features come from TAPELINE_FEATURE_MODULES and installed entry points" if "." in name else None
+        raise UnknownNameError("indicator", name, _REGISTRY, where=where)
     return _REGISTRY[name]
 
 
+def _load_custom() -> None:
+    from tapeline.indicators.custom import load_feature_modules
+
+    load_feature_modules()
+
+
+def indicator_like(name: str) -> Indicator:
+    """The indicator of a name in any case.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is none; the message names the nearest.
+    """
+    if "." in name:
+        _load_custom()
+    folded = {known.casefold(): known for known in _REGISTRY}
+    return indicator_named(folded.get(name.casefold(), name))
+
+
 def all_indicators() -> tuple[Indicator, ...]:
-    """Every registered indicator, in order of registration."""
+    """Every registered indicator, in order of registration; custom ones if their module was imported."""
     return tuple(_REGISTRY.values())

@@ -22,7 +22,7 @@ def gain_and_loss(state: State, at: int, x: float) -> tuple[float, float]:
     if started == 0.0:
         return math.nan, math.nan
     change = x - previous
-    return (change, 0.0) if change > 0.0 else (0.0, -change)
+    return (max(0.0, change)), (0.0 if change > 0.0 else -change)
 
 
 @primitive(slots=2, delay=1)
@@ -48,11 +48,8 @@ def directional_movement(state: State, at: int, high: float, low: float) -> tupl
     state[at], state[at + 1], state[at + 2] = 1.0, high, low
     if started == 0.0:
         return math.nan, math.nan
-    if down > 0.0 and up < down:
-        return 0.0, down
-    if up > 0.0 and up > down:
-        return up, 0.0
-    return 0.0, 0.0
+    # Selected, not branched: which of them it is cannot be predicted, and a wrong guess costs more than all the rest.
+    return (up if (up > 0.0) & (up > down) else 0.0), (down if (down > 0.0) & (up < down) else 0.0)
 
 
 @primitive(outputs=2, slots=2, delay=1)
@@ -64,11 +61,7 @@ def signed_flow(state: State, at: int, price: float, amount: float) -> tuple[flo
     state[at], state[at + 1] = 1.0, price
     if started == 0.0:
         return math.nan, math.nan
-    if price > previous:
-        return amount, 0.0
-    if price < previous:
-        return 0.0, amount
-    return 0.0, 0.0
+    return (amount if price > previous else 0.0), (amount if price < previous else 0.0)
 
 
 @primitive(slots=2)
@@ -78,9 +71,9 @@ def signed_volume(state: State, at: int, close: float, volume: float) -> float:
         return math.nan
     started, previous = state[at], state[at + 1]
     state[at], state[at + 1] = 1.0, close
-    if started == 0.0 or close > previous:
-        return volume
-    return -volume if close < previous else 0.0
+    rise = volume if (started == 0.0) | (close > previous) else 0.0
+    fall = volume if (started != 0.0) & (close < previous) else 0.0
+    return rise - fall
 
 
 @primitive(outputs=2, slots=4)

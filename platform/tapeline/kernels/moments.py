@@ -31,7 +31,7 @@ def moments(state: State, at: int, ring: int, capacity: int, newest: int, x: flo
         old = past(state, ring, capacity, newest, n)
         entering = (x - anchor) - mean
         leaving = (old - anchor) - mean
-        shift = (x - old) / n
+        shift = (x - old) * (1.0 / n)
         change = (x - old) * (entering + leaving - shift)
         squares += change
         used += entering * entering + leaving * leaving
@@ -82,8 +82,8 @@ def correlation(
         out_x = (old_x - state[at]) - state[at + 1]
         in_y = (y - state[at + 2]) - state[at + 3]
         out_y = (old_y - state[at + 2]) - state[at + 3]
-        step_x = (x - old_x) / n
-        step_y = (y - old_y) / n
+        step_x = (x - old_x) * (1.0 / n)
+        step_y = (y - old_y) * (1.0 / n)
         state[at + 4] += (x - old_x) * (in_x + out_x - step_x)
         state[at + 5] += (y - old_y) * (in_y + out_y - step_y)
         state[at + 6] += in_x * in_y - out_x * out_y - (x - old_x) * step_y
@@ -113,7 +113,7 @@ def correlation(
         state[at + 2], state[at + 3] = y, mean_y
         state[at + 4], state[at + 5], state[at + 6] = squares_x, squares_y, products
         state[at + 7], state[at + 8] = 0.0, 0.0
-    scale = math.sqrt(state[at + 4]) * math.sqrt(state[at + 5])
+    scale = math.sqrt(state[at + 4] * state[at + 5])
     if scale == 0.0:
         return 0.0
     return min(1.0, max(-1.0, state[at + 6] / scale))
@@ -123,33 +123,56 @@ def correlation(
 def mean_and_deviation(
     state: State, at: int, ring: int, capacity: int, newest: int, x: float, n: int
 ) -> tuple[float, float]:
-    """Mean and mean absolute deviation of the last n values, summed about the newest one (exact when constant)."""
+    """Mean and mean absolute deviation of the last n values, summed about the newest one (exact when constant).
+
+    The deviation has no recurrence. Four sums side by side keep the processor's adders busy: one would wait for itself.
+    """
     if newest < 0 or state[ring + 1] < n:
         return math.nan, math.nan
-    total = 0.0
-    for k in range(n):
-        total += past(state, ring, capacity, newest, k) - x
-    offset = total / n
-    deviation = 0.0
-    for k in range(n):
-        deviation += abs((past(state, ring, capacity, newest, k) - x) - offset)
-    return x + offset, deviation / n
+    a, b, c, d = 0.0, 0.0, 0.0, 0.0
+    whole = n // 4 * 4
+    for k in range(0, whole, 4):
+        a += past(state, ring, capacity, newest, k) - x
+        b += past(state, ring, capacity, newest, k + 1) - x
+        c += past(state, ring, capacity, newest, k + 2) - x
+        d += past(state, ring, capacity, newest, k + 3) - x
+    for k in range(whole, n):
+        a += past(state, ring, capacity, newest, k) - x
+    offset = ((a + b) + (c + d)) * (1.0 / n)
+    mean = x + offset
+    a, b, c, d = 0.0, 0.0, 0.0, 0.0
+    for k in range(0, whole, 4):
+        a += abs((past(state, ring, capacity, newest, k) - x) - offset)
+        b += abs((past(state, ring, capacity, newest, k + 1) - x) - offset)
+        c += abs((past(state, ring, capacity, newest, k + 2) - x) - offset)
+        d += abs((past(state, ring, capacity, newest, k + 3) - x) - offset)
+    for k in range(whole, n):
+        a += abs((past(state, ring, capacity, newest, k) - x) - offset)
+    return mean, ((a + b) + (c + d)) * (1.0 / n)
 
 
-@primitive(outputs=2, history=lambda n: n - 1, delay=lambda n: n - 1)
+@primitive(outputs=2, slots=4, history=lambda n: n, delay=lambda n: n - 1)
 def line(state: State, at: int, ring: int, capacity: int, newest: int, x: float, n: int) -> tuple[float, float]:
     """Least-squares line through the last n values: its value at the newest row and its slope per row.
 
-    Deviations are taken from the newest value and abscissae from their centre, so that nothing cancels at high prices.
+    Deviations are taken from an anchor near the values and abscissae from their centre, so that little cancels at high
+    prices. Slots: anchor, sum of deviations, sum of their products with the abscissae, rounding budget used.
     """
     if newest < 0 or state[ring + 1] < n:
         return math.nan, math.nan
     centre = 0.5 * (n - 1)
-    total = 0.0
-    product = 0.0
-    for k in range(n):
-        value = past(state, ring, capacity, newest, k) - x
-        total += value
-        product += (centre - k) * value
-    slope = product / (n * (n * n - 1.0) / 12.0)
-    return x + (total / n + slope * centre), slope
+    anchor = state[at]
+    entering = x - anchor
+    leaving = past(state, ring, capacity, newest, n) - anchor
+    product = (state[at + 2] - state[at + 1]) + (centre * entering + (centre + 1.0) * leaving)
+    total = state[at + 1] + (entering - leaving)
+    used = state[at + 3] + (abs(product) + abs(state[at + 1]) + n * (abs(entering) + abs(leaving)))
+    if state[ring + 1] == n or not used <= RESUM_AT * (abs(product) + n * abs(entering - leaving)):
+        anchor, total, product, used = x, 0.0, 0.0, 0.0
+        for k in range(n):
+            value = past(state, ring, capacity, newest, k) - x
+            total += value
+            product += (centre - k) * value
+    state[at], state[at + 1], state[at + 2], state[at + 3] = anchor, total, product, used
+    slope = product * (12.0 / (n * (n * n - 1.0)))
+    return anchor + (total * (1.0 / n) + slope * centre), slope

@@ -8,6 +8,8 @@ from typing import Any
 
 from numba import njit
 
+from tapeline.core.errors import ParameterError
+
 Count = int | Callable[..., int]
 """A number, or a function that gives it from the step's constants."""
 
@@ -80,5 +82,17 @@ def primitive(
 
 
 def primitive_of(function: Any) -> Primitive:
-    """The primitive registered for a compiled function."""
-    return _PRIMITIVES[function]
+    """The primitive registered for a compiled function.
+
+    Raises
+    ------
+    ParameterError
+        If the function was never registered.
+    """
+    try:
+        return _PRIMITIVES[function]
+    except (KeyError, TypeError):
+        raise ParameterError(
+            f"{getattr(function, '__name__', function)!r} is no step",
+            remedy="Decorate it with @primitive, saying its outputs, slots, history and delay",
+        ) from None

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from tapeline.kernels.compensated import add
 from tapeline.kernels.primitive import primitive
-from tapeline.kernels.rolling import past
+from tapeline.kernels.rolling import RESUM_AT, past
 
 State = NDArray[np.float64]
 
@@ -109,7 +109,8 @@ def last_quotient(state: State, at: int, numerator: float, denominator: float) -
 def adaptive_mean(state: State, at: int, ring: int, capacity: int, newest: int, x: float, n: int) -> float:
     """Kaufman's adaptive moving average (Kaufman 1995), constants 2 and 30, seeded with the value before the first.
 
-    Slots: value, path length, its low part, the value before the oldest.
+    The path's length is a running sum with a rounding budget, as in :mod:`tapeline.kernels.rolling`. Slots: value, path
+    length, rounding budget used, the value before the oldest.
     """
     if newest < 0:
         return math.nan
@@ -117,17 +118,20 @@ def adaptive_mean(state: State, at: int, ring: int, capacity: int, newest: int, 
     if count < 2.0:
         return math.nan
     previous = past(state, ring, capacity, newest, 1)
-    high, low = add(state[at + 1], state[at + 2], abs(x - previous))
-    if count > n + 1:
-        # The ring holds n past values: the step that leaves the window began one row earlier, at the value kept here.
-        high, low = add(high, low, -abs(past(state, ring, capacity, newest, n) - state[at + 3]))
-    state[at + 1], state[at + 2] = high, low
     if count <= n:
         return math.nan
     oldest = past(state, ring, capacity, newest, n)
-    state[at + 3] = oldest
+    # The ring holds n past values: the step that leaves the window began one row earlier, at the value kept here.
+    leaving = abs(oldest - state[at + 3])
+    path = (state[at + 1] + abs(x - previous)) - leaving
+    used = state[at + 2] + (abs(path) + leaving)
+    if count == n + 1 or not used <= (RESUM_AT + 2.0 * n) * path:
+        path, used = 0.0, 0.0
+        for k in range(n):
+            path += abs(past(state, ring, capacity, newest, k) - past(state, ring, capacity, newest, k + 1))
+    state[at + 1], state[at + 2], state[at + 3] = path, used, oldest
     change = abs(x - oldest)
-    efficiency = 1.0 if high <= change or high == 0.0 else change / high
+    efficiency = 1.0 if path <= change or path == 0.0 else change / path
     smoothing = efficiency * (2.0 / 3.0 - 2.0 / 31.0) + 2.0 / 31.0
     mean = previous if count == n + 1 else state[at]
     state[at] = mean + smoothing * smoothing * (x - mean)

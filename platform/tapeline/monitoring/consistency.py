@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from tapeline.core.errors import UnknownNameError
 from tapeline.datasets.plan import ViewSelection
-from tapeline.features.view import FeatureViewSpec, TradeBars
+from tapeline.features.view import FeatureViewSpec
 from tapeline.monitoring.live_replay import LiveReplay
 from tapeline.monitoring.served import ServedRow, ServedView, read_served
 from tapeline.monitoring.store_replay import OfflineRow, StoreReplay
@@ -173,7 +173,7 @@ class _ViewReplay:
         ]
         self._reference = reference
         self._spec = FeatureViewSpec.from_definition(reference.definition)
-        self._kind = "trades" if isinstance(self._spec.rows, TradeBars) else "bars"
+        self._kind = self._spec.rows.raw
         self._names = tuple(name for _, name in wanted)
         self._positions = np.array([position for position, _ in wanted], dtype=np.intp)
         self._columns = np.array([self._spec.columns.index(name) for name in self._names], dtype=np.intp)

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from tapeline.compute.computed import LONG_AGO_US
 from tapeline.compute.history import Versions
-from tapeline.compute.reading import BEGINNING_US, END_US, Change, read_all_splits, read_versions
+from tapeline.compute.reading import BEGINNING_US, END_US, Change, read_actions, read_versions
 from tapeline.compute.rows import AvailableFloor, EntityState, RowRunner
 from tapeline.compute.sessions import session_times
 from tapeline.core.timestamps import from_us
-from tapeline.features.versions import Floats, Integers, SplitVersions, newest_of_keys
+from tapeline.features.versions import Actions, ActionVersions, Floats, Integers, newest_of_keys
 from tapeline.features.view import FeatureViewSpec
 from tapeline.monitoring.served import ServedRow, ServedView
 from tapeline.storage.state_codec import decode_state
@@ -40,7 +40,7 @@ class LiveReplay:
         self._connection = connection
         self._spec = spec
         self._runner = RowRunner(spec)
-        self._histories: dict[str, tuple[Versions, SplitVersions]] = {}
+        self._histories: dict[str, tuple[Versions, ActionVersions]] = {}
         self._states: dict[tuple[Any, ...], EntityState] = {}
 
     def from_history(self, row: ServedRow, used: ServedView, *, as_served: bool = False) -> NDArray[np.float64]:
@@ -48,8 +48,8 @@ class LiveReplay:
 
         These are adjusted for the splits recorded by then, as a back-fill would, or for those that the server took.
         """
-        _, splits = self._history(row.entity)
-        known = _taken(used) if as_served else splits.recorded_by(row.served_us).known_at(row.request_us)
+        _, actions = self._history(row.entity)
+        known = _taken(used) if as_served else actions.recorded_by(row.served_us).known_at(row.request_us)
         return self._continue(self._state(row, used), row, known)
 
     def from_snapshots(self, row: ServedRow, used: ServedView) -> list[NDArray[np.float64]]:
@@ -75,7 +75,7 @@ class LiveReplay:
         return results
 
     def _state(self, row: ServedRow, used: ServedView) -> EntityState:
-        versions, splits = self._history(row.entity)
+        versions, actions = self._history(row.entity)
         known = np.flatnonzero((versions.created_us <= row.served_us) & (versions.available_us <= row.request_us))
         assert used.state_event_us is not None
         assert used.state_sequence is not None
@@ -86,17 +86,17 @@ class LiveReplay:
         known = known[before]
         newest_recorded = int(versions.created_us[known].max()) if len(known) else 0
         newest_available = int(versions.available_us[known].max()) if len(known) else 0
-        recorded = splits.recorded_by(row.served_us)
-        splits_known = int(np.count_nonzero(recorded.available_us <= row.request_us))
+        recorded = actions.recorded_by(row.served_us)
+        actions_known = int(np.count_nonzero(recorded.available_us <= row.request_us))
         place = (row.entity, used.state_event_us, used.state_sequence)
-        key = (*place, len(known), newest_recorded, newest_available, splits_known)
+        key = (*place, len(known), newest_recorded, newest_available, actions_known)
         if key not in self._states:
             if len(self._states) > 64:  # states of old positions are not asked for again
                 self._states.clear()
             self._states[key] = self._compute(versions, recorded.known_at(row.request_us), known)
         return self._states[key]
 
-    def _compute(self, versions: Versions, splits: tuple[Integers, Floats], known: Integers) -> EntityState:
+    def _compute(self, versions: Versions, actions: Actions, known: Integers) -> EntityState:
         newest = known[
             newest_of_keys(versions.event_us, versions.sequence, versions.available_us, versions.created_us, known)
         ]
@@ -107,36 +107,34 @@ class LiveReplay:
             versions.sequence[rows],
             versions.available_us[rows],
             np.ascontiguousarray(versions.values[rows]),
-            splits,
+            actions,
             _NO_FLOOR,
         )
         return state
 
-    def _history(self, symbol: str) -> tuple[Versions, SplitVersions]:
+    def _history(self, symbol: str) -> tuple[Versions, ActionVersions]:
         if symbol not in self._histories:
             if len(self._histories) > 64:
                 self._histories.clear()
             change = [Change(symbol, BEGINNING_US, END_US, BEGINNING_US, 0)]
             [versions] = read_versions(self._connection, self._spec, change, [(BEGINNING_US, -(2**63))])
-            self._histories[symbol] = versions, read_all_splits(self._connection, [symbol])[symbol]
+            [actions] = read_actions(self._connection, self._spec, change)
+            self._histories[symbol] = versions, actions
         return self._histories[symbol]
 
-    def _continue(self, state: EntityState, row: ServedRow, splits: tuple[Integers, Floats]) -> NDArray[np.float64]:
-        if self._runner.width_us is None:
-            return self._continue_bars(state, row.live_rows["bars"], splits)
-        return self._continue_trades(state, row.live_rows["trades"], splits)
+    def _continue(self, state: EntityState, row: ServedRow, actions: Actions) -> NDArray[np.float64]:
+        if self._spec.rows.raw == "bars":
+            return self._continue_bars(state, row.live_rows["bars"], actions)
+        return self._continue_trades(state, row.live_rows["trades"], actions)
 
-    def _continue_trades(
-        self, state: EntityState, trades: Mapping[str, Any], splits: tuple[Integers, Floats]
-    ) -> NDArray[np.float64]:
+    def _continue_trades(self, state: EntityState, trades: Mapping[str, Any], actions: Actions) -> NDArray[np.float64]:
         values = np.column_stack([_floats(trades["price"]), _floats(trades["size"])])
         event_us, sequence, available_us = (_integers(trades[n]) for n in ("event_us", "sequence", "available_us"))
-        _, after = self._runner.advance(state, event_us, sequence, available_us, values, splits, _NO_FLOOR)
-        return np.asarray(self._runner.finish_open_bar(after, splits, _NO_FLOOR).outputs[-1])
+        _, after = self._runner.advance(state, event_us, sequence, available_us, values, actions, _NO_FLOOR)
+        unfinished = self._runner.finish_open_bar(after, _NO_FLOOR).outputs
+        return np.asarray(unfinished[-1] if len(unfinished) else after.outputs)
 
-    def _continue_bars(
-        self, state: EntityState, bars: Mapping[str, Any], splits: tuple[Integers, Floats]
-    ) -> NDArray[np.float64]:
+    def _continue_bars(self, state: EntityState, bars: Mapping[str, Any], actions: Actions) -> NDArray[np.float64]:
         event_us = _integers(bars["event_us"])
         times = session_times(self._spec.rows.calendar)
         # Of an unfinished bar too, the session is the one that is open just before the bar ends.
@@ -149,15 +147,15 @@ class LiveReplay:
             np.zeros(len(event_us), dtype=np.int64),
             _integers(bars["available_us"]),
             values,
-            splits,
+            actions,
             _NO_FLOOR,
         )
         return np.asarray(finished.outputs[-1])
 
 
-def _taken(used: ServedView) -> tuple[Integers, Floats]:
+def _taken(used: ServedView) -> Actions:
     """The splits that the server adjusted live rows for."""
-    return _integers([at for at, _ in used.splits]), _floats([ratio for _, ratio in used.splits])
+    return Actions.of_splits(_integers([at for at, _ in used.splits]), _floats([ratio for _, ratio in used.splits]))
 
 
 def _floats(values: Sequence[float | str]) -> Floats:

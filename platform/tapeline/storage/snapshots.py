@@ -16,7 +16,7 @@ import redis
 from psycopg import sql
 
 from tapeline.core.timestamps import from_us, to_us
-from tapeline.features.view import FeatureViewSpec, TradeBars
+from tapeline.features.view import FeatureViewSpec
 from tapeline.storage.state_codec import POSITION_OFFSET, SavedState, decode_state, encode_state, state_key
 
 SNAPSHOTS_MAX = 96
@@ -35,7 +35,12 @@ class Progress:
 
 def raw_table(spec: FeatureViewSpec) -> sql.Identifier:
     """The table that a view's raw rows are in."""
-    return sql.Identifier("tapeline", "trades" if isinstance(spec.rows, TradeBars) else "bars")
+    return sql.Identifier("tapeline", spec.rows.raw)
+
+
+def action_kinds(spec: FeatureViewSpec) -> list[str]:
+    """The kinds of corporate actions that a view is adjusted for."""
+    return ["split", "dividend"] if spec.dividends else ["split"]
 
 
 def read_progress(
@@ -90,8 +95,8 @@ def find_bases(
     IntegrityError
         If a snapshot's bytes are damaged.
     """
-    # A split at s changes bars that end after s; the bar that contains s may have begun a bar's width before.
-    reach_us = spec.rows.width_us if isinstance(spec.rows, TradeBars) else 0
+    # The trade at the moment of a split is on the new basis; the bar that ends there is not.
+    reach_us = 1 if spec.rows.raw == "trades" else 0
     query = sql.SQL("""
         SELECT a.symbol, found.state
         FROM unnest(%(symbols)s::text[], %(since)s::timestamptz[], %(before)s::timestamptz[]) AS a (symbol, since, before)
@@ -108,7 +113,7 @@ def find_bases(
                              OR r.created_timestamp > s.recorded_timestamp))
                 AND NOT EXISTS (
                     SELECT FROM tapeline.corporate_actions c
-                    WHERE c.symbol = s.entity AND c.kind = 'split'
+                    WHERE c.symbol = s.entity AND c.kind = ANY(%(kinds)s)
                         AND c.event_timestamp < s.event_timestamp + %(reach)s * interval '1 microsecond'
                         AND c.available_timestamp < a.since
                         AND (c.available_timestamp > s.available_timestamp
@@ -128,6 +133,7 @@ def find_bases(
             "plan": spec.plan.hash,
             "source": spec.rows.source,
             "reach": reach_us,
+            "kinds": action_kinds(spec),
         },
     ).fetchall()
     return {

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tapeline.core.errors import ContinuityError, InvalidDataError
 from tapeline.core.timestamps import format_us
-from tapeline.features.versions import Floats, Integers, split_ratios
-from tapeline.features.view import TradeBars
-from tapeline.kernels.bars import BAR_COLUMNS, TIME_BAR_STATE_SIZE, time_bars_batch
+from tapeline.features.versions import Actions, Floats, Integers, split_ratios
+from tapeline.kernels.bars import BAR_COLUMNS
 from tapeline.storage.splits import decode_splits
 from tapeline.storage.state_codec import SavedState, decode_state
 
@@ -60,6 +60,13 @@ def continue_with_bars(
         If a bar names another ratio than the known split that takes effect with it.
     """
     plan = view.plan
+    _refuse_dividends(view, symbol)
+    if view.builder is not None:
+        raise ContinuityError(
+            "the bars of this view are made of shorter ones, which a request cannot bring",
+            where=f"{symbol} in {view.name}@{view.version}",
+            remedy="Leave the bars out: the view's stored features are served then",
+        )
     last_session = _session_of(view, symbol, stored)
     partial = False
     for number in range(len(bars)):
@@ -72,7 +79,8 @@ def continue_with_bars(
     state = plan.restore(stored.plan_state, verify=False)
     out = np.empty(len(plan.outputs))
     first = view.session_first + last_session + 1
-    given = bars.columns | {"split_ratio": ratios, "session": range(first, first + count)}
+    given: dict[str, Any] = {**bars.columns, "split_ratio": ratios, "session": range(first, first + count)}
+    given |= {name: _ends(view, np.array(bars.event_us), name) for name in view.frames}
     rows = np.array([given[name] for name in plan.inputs], dtype=np.float64).T
     for number, (event_us, available_us) in enumerate(zip(bars.event_us, bars.available_us, strict=True)):
         plan.update(state, event_us, 0, available_us, rows[number], out)
@@ -116,28 +124,25 @@ def continue_with_trades(
         If a price or size is impossible.
     """
     plan = view.plan
-    rows_spec = view.spec.rows
-    assert isinstance(rows_spec, TradeBars)
+    assert view.builder is not None
+    _refuse_dividends(view, symbol)
     _check_sequence(symbol, stored, trades)
-    builder = stored.bar_state if stored.bar_state is not None else np.zeros(TIME_BAR_STATE_SIZE)
-    count = len(trades)
-    made, _, _ = time_bars_batch(
-        rows_spec.width_us,
+    builder = stored.bar_state if stored.bar_state is not None else view.builder.fresh()
+    actions = Actions.none() if splits is None else Actions.of_splits(*splits)
+    actions = view.builder.effective(builder, trades.event_us, actions)
+    made, _ = view.builder.advance_adjusted(
+        builder,
         trades.event_us,
-        trades.available_us,
         trades.sequence,
-        trades.price,
-        trades.size,
-        np.array([0, count], dtype=np.int64),
-        builder[np.newaxis],
+        trades.available_us,
+        np.column_stack([trades.price, trades.size]),
+        actions,
         flush=True,
     )
     whole = made[:, (_END, _LAST_SEQUENCE, _AVAILABLE)].astype(np.int64)
     start_us = made[:, _START].astype(np.int64)
     state = plan.restore(stored.plan_state, verify=False)
-    position = plan.position(state)
-    ratios, adjusted = _ratios_of(position.event_us if position.rows_seen else None, whole[:, 0], splits)
-    columns = [ratios if name == "split_ratio" else _trade_column(view, made, start_us, name) for name in plan.inputs]
+    columns = [_trade_column(view, made, start_us, whole[:, 0], name) for name in plan.inputs]
     out, ends = plan.batch(
         np.ascontiguousarray(whole[:, 0]),
         np.ascontiguousarray(whole[:, 1]),
@@ -156,7 +161,7 @@ def continue_with_trades(
         state_event_us=stored.event_us,
         state_sequence=stored.sequence,
         rows_seen=plan.position(ends[0]).rows_seen,
-        splits=adjusted,
+        splits=tuple(zip(actions.event_us.tolist(), actions.ratio.tolist(), strict=True)),
     )
 
 
@@ -273,9 +278,31 @@ def _check_sequence(symbol: str, stored: SavedState, trades: LiveTrades) -> None
         )
 
 
+def _refuse_dividends(view: PlannedView, symbol: str) -> None:
+    """What dividends are known is not kept for requests: rows adjusted for some only would be silently wrong."""
+    if view.plan.dividends:
+        raise ContinuityError(
+            "a request cannot continue a view that is adjusted for dividends",
+            where=f"{symbol} in {view.name}@{view.version}",
+            remedy="Leave the rows out: the view's stored features are served then",
+        )
+
+
+def _ends(view: PlannedView, event_us: NDArray[np.int64], name: str) -> NDArray[np.float64]:
+    """Ends of a frame's bars that rows of these times belong to."""
+    moment_us = event_us if view.spec.plan.moments else event_us - 1
+    return view.calendar.column(view.frames[name], moment_us)
+
+
 def _trade_column(
-    view: PlannedView, made: NDArray[np.float64], start_us: NDArray[np.int64], name: str
+    view: PlannedView,
+    made: NDArray[np.float64],
+    start_us: NDArray[np.int64],
+    event_us: NDArray[np.int64],
+    name: str,
 ) -> NDArray[np.float64]:
+    if name in view.frames:
+        return _ends(view, event_us, name)
     if name == "session":
         within = np.searchsorted(view.session_open_us, start_us, side="right") - 1
         if len(within) and (int(within.min()) < 0 or int(start_us.max()) >= int(view.session_close_us[-1])):

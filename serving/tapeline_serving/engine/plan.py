@@ -8,8 +8,10 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 from tapeline.core.errors import LineageError, ModelNotReadyError
+from tapeline.features.builders import BarBuilder, builder_of
 from tapeline.features.plan import FeaturePlan
-from tapeline.features.view import FeatureViewSpec, TradeBars
+from tapeline.features.timeframes import FrameCalendar, TimeFrame, frames_of_inputs
+from tapeline.features.view import FeatureViewSpec
 from tapeline.registry.manifest import BundleManifest, ViewReference
 from tapeline.storage.keys import view_prefix
 from tapeline.storage.packed import Layout
@@ -26,7 +28,7 @@ class PlannedView:
     positions, columns
         For each feature of this view that the model takes: its place in the model's input, and among the view's columns.
     warm_up
-        Rows that each of these features needs.
+        Rows that each of these features needs; of a longer time frame, more than any number.
     session_open_us, session_close_us
         The calendar around the end of training, int64; empty for views that need none.
     session_first
@@ -83,7 +85,22 @@ class PlannedView:
     @cached_property
     def takes_trades(self) -> bool:
         """Whether live trades, rather than live bars, continue this view's states."""
-        return isinstance(self.spec.rows, TradeBars)
+        return self.spec.rows.raw == "trades"
+
+    @cached_property
+    def calendar(self) -> FrameCalendar:
+        """Sessions of the bundle, for the bars of time frames."""
+        return FrameCalendar(self.session_open_us, self.session_close_us)
+
+    @cached_property
+    def builder(self) -> BarBuilder | None:
+        """Makes the bars of live trades; None for a view over stored bars."""
+        return builder_of(self.spec.rows, self.calendar)
+
+    @cached_property
+    def frames(self) -> dict[str, TimeFrame]:
+        """Row columns with the ends of frame bars."""
+        return frames_of_inputs(self.spec.plan.inputs)
 
     @cached_property
     def value_prefix(self) -> bytes:
@@ -131,6 +148,11 @@ def _as_slice(places: NDArray[np.intp]) -> slice | NDArray[np.intp]:
     return places
 
 
+def _rows_needed(plan: FeaturePlan, column: int) -> int:
+    """Rows up to the first value. How many a longer time frame takes is not known: it counts as not warmed up until then."""
+    return plan.warm_up[column] if plan.frames[column] is None else int(np.iinfo(np.int64).max)
+
+
 def _planned(reference: ViewReference, manifest: BundleManifest, project: str) -> PlannedView:
     spec = FeatureViewSpec.from_definition(reference.definition)
     where = f"view {reference.view}@{reference.version} of {manifest.model}@{manifest.version}"
@@ -158,7 +180,7 @@ def _planned(reference: ViewReference, manifest: BundleManifest, project: str) -
         layout=Layout.of_floats(spec.name, spec.version, spec.plan.outputs),
         positions=np.array([position for position, _ in wanted], dtype=np.intp),
         columns=columns,
-        warm_up=np.asarray(spec.plan.warm_up, dtype=np.int64)[columns],
+        warm_up=np.array([_rows_needed(spec.plan, column) for column in columns.tolist()], dtype=np.int64),
         session_open_us=np.asarray(sessions.open_us if sessions else (), dtype=np.int64),
         session_close_us=np.asarray(sessions.close_us if sessions else (), dtype=np.int64),
         session_first=sessions.first_number if sessions else 0,

@@ -7,6 +7,16 @@ completes that future, and is available with it.
 
 from __future__ import annotations
 
-from tapeline.indicators.microstructure import quotes
+from tapeline.indicators.microstructure import (
+    bar_spreads,
+    costs,
+    depth,
+    estimated,
+    flow,
+    impact,
+    quotes,
+    realized,
+    signs,
+)
 
-__all__ = ["quotes"]
+__all__ = ["bar_spreads", "costs", "depth", "estimated", "flow", "impact", "quotes", "realized", "signs"]

@@ -10,13 +10,13 @@ from tapeline.kernels.primitive import primitive
 @primitive()
 def mid_of(bid: float, ask: float) -> float:
     """Half-way between the best quotes; NaN while a side is empty or the book is crossed."""
-    return bid + 0.5 * (ask - bid) if 0.0 < bid <= ask else math.nan
+    return 0.5 * (bid + ask) if 0.0 < bid <= ask else math.nan
 
 
 @primitive()
 def relative_spread(bid: float, ask: float) -> float:
     """Ask less bid, over the mid; NaN while a side is empty or the book is crossed."""
-    return (ask - bid) / (bid + 0.5 * (ask - bid)) if 0.0 < bid <= ask else math.nan
+    return (ask - bid) / (0.5 * (bid + ask)) if 0.0 < bid <= ask else math.nan
 
 
 @primitive()
