@@ -33,7 +33,7 @@ UNIVERSE, GROUP, INDEX = range(3)
 WRONG_SIZE, NOT_AFTER, BAD_COLUMN, BAD_GROUP = 1, 2, 3, 4
 
 # As in kernels/moments.py: sums are updated in O(1), and taken again over the window once the rounding that the updates
-# may have left exceeds about 4e-14 of them. tests/cross_section/test_kernel.py fails without it.
+# may have left exceeds about 4e-14 of them. tests/cross_section/test_engine.py fails without it.
 _RESUM_AT = 200.0
 
 
