@@ -235,3 +235,20 @@ def test_a_vintage_of_what_nobody_dated_is_refused(connection, sessions, tmp_pat
     with pytest.raises(VintageError, match="no created column"):
         export(connection, undated, Generated(), tmp_path / "d", as_of_us=to_us("2020-01-01T00:00:00+00:00"))
     assert export(connection, undated, Generated(), tmp_path / "d").row_count == 70
+
+
+def test_a_meta_label_bets_on_the_side_that_a_feature_names(connection, sessions, tmp_path):
+    export(connection, PLAN, Generated(), tmp_path / "plain", labels="triple_barrier:5d:1")
+    export(connection, PLAN, Generated(), tmp_path / "meta", labels="meta_label:5d:1:sma_3")
+    keys = ["symbol", "event_timestamp"]
+    plain, meta = (pl.read_parquet(tmp_path / name / "data.parquet") for name in ("plain", "meta"))
+    both = meta.join(plain, on=keys, suffix="_plain")
+    assert both.height == meta.height == plain.height > 0
+    gain = np.sign(both["sma_3"].to_numpy()) * both["label_return_plain"].to_numpy()
+    assert len(set(np.sign(both["sma_3"]))) == 2
+    np.testing.assert_array_equal(both["label_return"], gain)
+    np.testing.assert_array_equal(both["label"], gain > 0)
+    assert both["label_end_timestamp"].equals(both["label_end_timestamp_plain"], check_names=False)
+    assert read_manifest(tmp_path / "meta").label_spec.side == "sma_3"
+    with pytest.raises(UnknownNameError, match="sma_3"):
+        export(connection, PLAN, Generated(), tmp_path / "none", labels="meta_label:5d:1:sma_4")

@@ -37,6 +37,9 @@ def label(spec, moments, prices, sessions):
         ("volatility:1mo", 21, 0),
         ("direction:4h", 0, 4),
         ("triple_barrier:10d:1.5", 10, 0),
+        ("triple_barrier:4h", 0, 4),
+        ("volatility:1h", 0, 1),
+        ("meta_label:1w:0.123456789:sma_3", 5, 0),
     ],
 )
 def test_texts(text, sessions, hours):
@@ -47,8 +50,8 @@ def test_texts(text, sessions, hours):
 
 @pytest.mark.parametrize(
     "text",
-    ["direction", "direction:0d", "direction:5", "direction:5d:2", "direction:999mo", "volatility:1h",
-     "triple_barrier:5d:x", "triple_barrier:5d:-1"],
+    ["direction", "direction:0d", "direction:5", "direction:5d:2", "direction:999mo", "volatility:0h", "volatility:1h:2",
+     "meta_label:5d", "meta_label:5d:1", "meta_label:5d:1:", "meta_label:5d:1:a:b", "triple_barrier:5d:x", "triple_barrier:5d:-1"],
 )  # fmt: skip
 def test_malformed_texts(text):
     with pytest.raises(ParameterError, match=r"Write it|Use"):
@@ -153,6 +156,107 @@ def test_without_a_trade_until_the_end_there_is_no_label():
         "direction:1h", [int(sessions.open_us[0]) + 30 * MINUTE_US], one([5, 6, 7], sessions, events=events), sessions
     )
     assert np.isnan(got.value[0])
+
+
+def every_minute(sessions, seed):
+    """Prices of every minute but some, with a split at the second session's open."""
+    random = np.random.default_rng(seed)
+    minutes = np.concatenate([np.arange(o + MINUTE_US, c + 1, MINUTE_US) for o, c in zip(sessions.open_us, sessions.close_us, strict=True)])  # fmt: skip
+    prices = 100 * np.exp(np.cumsum(random.normal(scale=0.002, size=len(minutes))))
+    prices[minutes > sessions.open_us[1]] /= 2
+    keep = random.random(len(minutes)) < 0.7
+    keep[-1] = True
+    split = Splits(sessions.open_us[1:2], sessions.open_us[:1], np.array([2.0]))
+    return {"A": Prices(minutes[keep], prices[keep], split)}
+
+
+def walked_path(market, sessions, moment, steps):
+    """Moments every five open minutes from one moment on (or back), and the last prices then, by a plain loop."""
+    opened = [(m, s) for s in range(len(sessions.open_us)) for m in range(int(sessions.open_us[s]), int(sessions.close_us[s]) + 1, MINUTE_US)]  # fmt: skip
+    # Open time runs from close to open: a close and the next open are the same point of it, kept as the close.
+    line = [m for m, s in opened if m != sessions.open_us[s] or s == 0]
+    at = max(i for i, m in enumerate(line) if m <= moment)
+    moments = [moment, *(line[at + 5 * k] for k in range(1, steps + 1))] if steps > 0 else [line[at - 5 * k] for k in range(-steps, 0, -1)] + [moment]  # fmt: skip
+    prices = market["A"]
+    share = np.where(prices.event_us >= sessions.open_us[1], 2.0, 1.0) * prices.price
+    return moments, [float(share[prices.event_us <= m][-1]) for m in moments]
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("hours", [1, 4])
+def test_paths_in_hours_against_a_plain_loop(hours, seed):
+    sessions = sessions_from("2012-11-19", 9)  # with a half day
+    market = every_minute(sessions, seed)
+    moments = np.array([int(sessions.open_us[s]) + m * MINUTE_US for s in (4, 5, 6) for m in (60, 175, 209, 300, 500)])
+    volatility = label(f"volatility:{hours}h", moments, market, sessions)
+    barrier = label(f"triple_barrier:{hours}h:1.2", moments, market, sessions)
+    early = 0
+    for row, moment in enumerate(moments.tolist()):
+        when, path = walked_path(market, sessions, moment, hours * 12)
+        steps = np.diff(np.log(path))
+        assert volatility.end_us[row] == when[-1]
+        assert volatility.value[row] == pytest.approx(np.sqrt((steps**2).sum()), rel=1e-9)
+        _, past = walked_path(market, sessions, moment, -20 * 12)
+        distance = 1.2 * np.std(np.diff(np.log(past)), ddof=1) * np.sqrt(12 * hours)
+        touch = next((k for k in range(1, len(path)) if abs(np.log(path[k] / path[0])) >= distance), len(path) - 1)
+        early += touch < len(path) - 1
+        assert barrier.end_us[row] == when[touch]
+        assert barrier.forward_return[row] == pytest.approx(path[touch] / path[0] - 1, rel=1e-9)
+        assert barrier.value[row] == float(path[touch] > path[0])
+    assert 0 < early < len(moments)
+
+
+@pytest.mark.parametrize("spec", ["volatility:4h", "triple_barrier:4h:1"])
+def test_later_prices_never_matter_in_hours(spec):
+    sessions = sessions_from("2012-11-19", 9)
+    market = every_minute(sessions, 1)
+    moments = sessions.open_us[4:8] + 100 * MINUTE_US
+    full = label(spec, moments, market, sessions)
+    prices = market["A"]
+    for cut in full.end_us:
+        other = {"A": Prices(prices.event_us, np.where(prices.event_us > cut, prices.price * 3, prices.price), prices.splits)}  # fmt: skip
+        again = label(spec, moments, other, sessions)
+        np.testing.assert_array_equal(again.value[full.end_us <= cut], full.value[full.end_us <= cut])
+    assert np.isnan(label(spec, sessions.open_us[:1] + MINUTE_US, market, sessions).value[0]) == (spec[0] == "t")
+
+
+def test_long_paths_are_cut_into_pieces(monkeypatch):
+    sessions = sessions_from("2012-11-19", 9)
+    market = every_minute(sessions, 2)
+    moments = sessions.open_us[4] + np.arange(50) * MINUTE_US
+    whole = [label(spec, moments, market, sessions) for spec in ("volatility:2h", "triple_barrier:2h")]
+    monkeypatch.setattr("tapeline.datasets.labels._CELLS_MAX", 100)
+    for spec, before in zip(("volatility:2h", "triple_barrier:2h"), whole, strict=True):
+        after = label(spec, moments, market, sessions)
+        np.testing.assert_array_equal(after.value, before.value)
+        np.testing.assert_array_equal(after.end_us, before.end_us)
+
+
+@pytest.mark.parametrize("horizon", ["10d:1", "2h:1"])
+def test_a_meta_label_says_whether_the_bet_gained(horizon):
+    hourly = horizon.endswith("h:1")
+    sessions = sessions_from("2012-11-01", 60)
+    walk = 50 * np.exp(np.cumsum(np.random.default_rng(4).normal(scale=0.02, size=60)))
+    market = every_minute(sessions, 4) if hourly else one(walk, sessions)
+    moments = sessions.open_us[20:50] + HOUR_US if hourly else sessions.close_us[20:50]
+    side = np.tile([2.5, -0.1, 0.0, np.nan, -np.inf], 6)
+    plain = label(f"triple_barrier:{horizon}", moments, market, sessions)
+    spec = LabelSpec.parse(f"meta_label:{horizon}:signal")
+    got = compute_labels(spec, np.array(["A"] * 30), moments, market, sessions, side)
+    bet = np.tile([1.0, -1.0, np.nan, np.nan, -1.0], 6)
+    np.testing.assert_array_equal(got.forward_return, bet * plain.forward_return)
+    known = ~np.isnan(bet)
+    np.testing.assert_array_equal(got.value[known], (bet * plain.forward_return > 0)[known])
+    np.testing.assert_array_equal(got.end_us[known], plain.end_us[known])
+    assert np.isnan(got.value[~known]).all()
+    assert (got.end_us[~known] == MISSING_US).all()
+    assert {0.0, 1.0} == set(got.value[known])
+    if hourly:  # with nothing before it to take the barriers' distance from
+        early = compute_labels(spec, np.array(["A"]), sessions.open_us[:1] + HOUR_US, market, sessions, np.ones(1))
+        assert np.isnan(early.value[0])
+    for wrong, sides in ((spec, None), (LabelSpec.parse("direction:5d"), side), (spec, side[:3])):
+        with pytest.raises(ParameterError, match="sides"):
+            compute_labels(wrong, np.array(["A"] * 30), moments, market, sessions, sides)
 
 
 def test_an_end_that_the_prices_do_not_reach_gives_no_label():

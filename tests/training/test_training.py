@@ -157,6 +157,23 @@ def test_logistic_models_train_and_export(telling, tmp_path):
     replay_bundle(tmp_path / "b", result.manifest)
 
 
+@pytest.mark.parametrize(("family", "scaling"), [("logistic", "power"), ("lightgbm", "quantile"), ("lightgbm", None)])
+def test_preprocessing_is_exported_and_recorded(telling, tmp_path, family, scaling):
+    first, *others = load_dataset(telling)[0].names
+    config = SMALL.model_copy(
+        update={"family": family, "scaling": scaling, "imputation": "median", "imputations": {first: 0.5}}
+    )
+    done = train(telling, "prepared", tmp_path / "bundle", config=config)
+    assert done.parity.probability_difference_max < 1e-6
+    assert [one.imputation for one in done.manifest.features] == ["constant"] + ["median"] * len(others)
+    fill = done.manifest.training["imputation_fill"]
+    assert fill[0] == 0.5
+    assert all(isinstance(one, float) for one in fill)
+    replay_bundle(tmp_path / "bundle", done.manifest)
+    with pytest.raises(UnknownNameError, match=first):
+        train(telling, "wrong", tmp_path / "w", config=SMALL.model_copy(update={"imputations": {first + "x": 0.5}}))
+
+
 def test_last_known_label_is_known(telling):
     data, _ = load_dataset(telling)
     state = last_known_label(data)

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import psycopg
 import pyarrow as pa
+from numpy.typing import NDArray
 from psycopg.types.json import Jsonb
 
 from tapeline.compute.sessions import session_times
-from tapeline.core.errors import EmptyDataError, ParameterError
+from tapeline.core.errors import EmptyDataError, ParameterError, UnknownNameError
 from tapeline.core.timestamps import DAY_US, format_us, from_us, to_us
 from tapeline.datasets.entities import TIME_COLUMN
 from tapeline.datasets.fingerprint import Fingerprint, fingerprint
@@ -27,7 +28,8 @@ from tapeline.datasets.inputs import (
     is_intraday,
     price_source,
 )
-from tapeline.datasets.labels import MISSING_US, LabelSpec, compute_labels
+from tapeline.datasets.label_paths import MISSING_US
+from tapeline.datasets.labels import LabelSpec, compute_labels
 from tapeline.datasets.manifest import (
     DatasetEntities,
     DatasetLabels,
@@ -161,6 +163,8 @@ def build(
     notify: Callable[[str], object] = lambda _: None,
 ) -> tuple[pa.Table, int]:
     """The data set's table, ordered by time and entity, and how many rows had no label."""
+    if spec is not None and spec.side and spec.side not in plan.output_names:
+        raise UnknownNameError("feature", spec.side, plan.output_names, where=f"label {spec}")
     notify("point-in-time join")
     table = as_of_join(connection, plan.views, rows, vintage_us=vintage_us)
     if spec is None:
@@ -185,7 +189,7 @@ def build(
         first_us=int(event_us.min()) - _CLOSURE_US - 40 * DAY_US,
         last_us=int(event_us.max()) + _CLOSURE_US + (2 * spec.sessions + spec.hours) * DAY_US,
     )
-    labels = compute_labels(spec, symbols, event_us, known, sessions)
+    labels = compute_labels(spec, symbols, event_us, known, sessions, _side(table, spec))
     absent = labels.end_us == MISSING_US
     for name, column in zip(
         LABEL_COLUMNS,
@@ -200,6 +204,13 @@ def build(
     if not keep_without_label:
         table = table.filter(pa.array(~absent))
     return table, int(absent.sum())
+
+
+def _side(table: pa.Table, spec: LabelSpec) -> NDArray[np.float64] | None:
+    """The feature that a meta-label takes the side of its bet from."""
+    if not spec.side:
+        return None
+    return np.asarray(table.column(spec.side).cast(pa.float64()).to_numpy(), dtype=np.float64)
 
 
 def fingerprint_of(table: pa.Table, plan: RetrievalPlan) -> Fingerprint:

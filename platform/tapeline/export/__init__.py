@@ -6,6 +6,7 @@ from tapeline.export.convert import ExportedModel, export_model
 from tapeline.export.forest import compiled_forest
 from tapeline.export.graph import Knots, Linear, build_graph
 from tapeline.export.parity import ParityReport, check_parity, parity_rows
+from tapeline.export.transformations import add_transformation, transformation_graph
 from tapeline.export.trees import TreeArrays, float32_below, tree_arrays
 
 __all__ = [
@@ -14,11 +15,13 @@ __all__ = [
     "Linear",
     "ParityReport",
     "TreeArrays",
+    "add_transformation",
     "build_graph",
     "check_parity",
     "compiled_forest",
     "export_model",
     "float32_below",
     "parity_rows",
+    "transformation_graph",
     "tree_arrays",
 ]

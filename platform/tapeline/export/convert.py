@@ -16,6 +16,7 @@ from tapeline.export.trees import tree_arrays
 from tapeline.models.calibration import Calibration
 from tapeline.models.logistic import LogisticModel
 from tapeline.models.protocol import ScoreModel
+from tapeline.models.transformations.preprocessing import PreprocessedModel
 from tapeline.models.trees import TreesModel
 from tapeline.registry.forest import Forest
 
@@ -65,17 +66,22 @@ def export_model(
     knots = Knots(calibration.x, calibration.y)
     count = features.shape[1]
     forest = None
-    if isinstance(model, TreesModel):
-        trees = tree_arrays(model.booster)
-        graph = build_graph(feature_count=count, core=trees, calibration=knots, metadata=metadata)
-        rows = parity_rows(features, trees, seed=seed)
-        forest = compiled_forest(trees, knots, count)
-    elif isinstance(model, LogisticModel):
+    core, pipeline = (model.inner, model.pipeline) if isinstance(model, PreprocessedModel) else (model, None)
+    if isinstance(core, TreesModel):
+        trees = tree_arrays(core.booster)
+        graph = build_graph(
+            feature_count=count, core=trees, calibration=knots, preprocessing=pipeline, metadata=metadata
+        )
+        # Behind a preprocessing the splits are not of raw features, and compiled trees would see raw ones.
+        rows = parity_rows(features, None if pipeline else trees, seed=seed)
+        forest = None if pipeline else compiled_forest(trees, knots, count)
+    elif isinstance(core, LogisticModel):
         graph = build_graph(
             feature_count=count,
-            core=Linear(model.centre, model.scale, model.weight, model.bias),
+            core=Linear(core.centre, core.scale, core.weight, core.bias),
             calibration=knots,
-            fill=model.fill.astype(np.float64),
+            fill=core.fill.astype(np.float64),
+            preprocessing=pipeline,
             metadata=metadata,
         )
         rows = parity_rows(features, None, seed=seed)

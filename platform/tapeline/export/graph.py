@@ -1,4 +1,4 @@
-"""One ONNX graph from raw features to calibrated probability: imputation, model, isotonic calibration.
+"""One ONNX graph from raw features to calibrated probability: preprocessing, imputation, model, isotonic calibration.
 
 Input ``features`` is float32 (rows, features), NaN meaning missing. Inside, everything is float64: isotonic regression can
 be as steep as two out-of-fold scores lie close, so the rounding of a float32 score would come out as a visibly different
@@ -7,17 +7,20 @@ probability. Outputs ``probability`` and ``score`` are float32 (rows,).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from sklearn.pipeline import Pipeline
 
 from tapeline.core.errors import ParameterError
+from tapeline.export.nodes import Graph
+from tapeline.export.transformations import add_transformation
 from tapeline.export.trees import TreeArrays
+from tapeline.models.transformations.preprocessing import selected
 
 OPSET = 18
 OPSET_ML = 5
@@ -45,28 +48,13 @@ class Knots:
     y: NDArray[np.float64]
 
 
-class _Graph:
-    """Collects nodes and constants, naming each by its role."""
-
-    def __init__(self) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.constants: list[onnx.TensorProto] = []
-
-    def constant(self, name: str, value: NDArray[np.generic]) -> str:
-        self.constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
-        return name
-
-    def add(self, operator: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
-        self.nodes.append(helper.make_node(operator, list(inputs), [output], name=f"{output}:{operator}", **attributes))
-        return output
-
-
 def build_graph(
     *,
     feature_count: int,
     core: TreeArrays | Linear,
     calibration: Knots,
     fill: NDArray[np.float64] | None = None,
+    preprocessing: Pipeline | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> bytes:
     """Serialise the whole model.
@@ -80,7 +68,10 @@ def build_graph(
     calibration
         From score (the log-odds' sigmoid) to probability.
     fill
-        Values that replace NaN and infinities, float64 (features,); none: missing values are left to the model.
+        Values that replace NaN and infinities, float64 (features that the model sees,); none: missing values are left to
+        the model.
+    preprocessing
+        A fitted pipeline before all that, whose results are narrowed to float32.
     metadata
         Text stored with the model.
 
@@ -94,17 +85,24 @@ def build_graph(
     ParameterError
         If an array does not have one entry per feature, or the knots are no function.
     """
-    graph = _Graph()
-    column = INPUT_NAME
+    graph = Graph()
+    column, seen = INPUT_NAME, feature_count
+    if preprocessing is not None:
+        raw = graph.add("Cast", [column], "raw_features", to=TensorProto.DOUBLE)
+        given = add_transformation(graph, raw, preprocessing)
+        column, seen = (
+            graph.add("Cast", [given], "given", to=TensorProto.FLOAT),
+            len(selected(preprocessing, feature_count)),
+        )
     if fill is not None:
-        _check_length("fill", fill, feature_count)
+        _check_length("fill", fill, seen)
         graph.add("IsNaN", [column], "not_a_number")
         graph.add("IsInf", [column], "infinite")
         graph.add("Or", ["not_a_number", "infinite"], "missing")
         graph.constant("fill", fill.astype(np.float32))
         column = graph.add("Where", ["missing", "fill", column], "imputed")
     wide = graph.add("Cast", [column], "wide", to=TensorProto.DOUBLE)
-    raw = _trees(graph, wide, core) if isinstance(core, TreeArrays) else _linear(graph, wide, core, feature_count)
+    raw = _trees(graph, wide, core) if isinstance(core, TreeArrays) else _linear(graph, wide, core, seen)
     graph.constant("last_axis", np.array([1], dtype=np.int64))
     log_odds = graph.add("Squeeze", [raw, "last_axis"], "log_odds")
     score = graph.add("Sigmoid", [log_odds], "score_wide")
@@ -127,7 +125,7 @@ def build_graph(
     return bytes(model.SerializeToString(deterministic=True))
 
 
-def _trees(graph: _Graph, features: str, trees: TreeArrays) -> str:
+def _trees(graph: Graph, features: str, trees: TreeArrays) -> str:
     graph.constant("bias", np.array([[trees.bias]], dtype=np.float64))
     if not trees.roots:
         # Training found no split: every row gets the constant, in as many rows as the input has.
@@ -164,7 +162,7 @@ def _trees(graph: _Graph, features: str, trees: TreeArrays) -> str:
     return graph.add("Add", ["summed", "bias"], "raw")
 
 
-def _linear(graph: _Graph, features: str, linear: Linear, feature_count: int) -> str:
+def _linear(graph: Graph, features: str, linear: Linear, feature_count: int) -> str:
     for name in ("centre", "scale", "weight"):
         _check_length(name, getattr(linear, name), feature_count)
     graph.constant("centre", linear.centre)
@@ -177,7 +175,7 @@ def _linear(graph: _Graph, features: str, linear: Linear, feature_count: int) ->
     return graph.add("Add", ["weighted", "bias"], "raw")
 
 
-def _isotonic(graph: _Graph, score: str, knots: Knots) -> str:
+def _isotonic(graph: Graph, score: str, knots: Knots) -> str:
     """Find the interval by counting the inner knots that are not above the score, then interpolate inside it."""
     x, y = np.asarray(knots.x, dtype=np.float64), np.asarray(knots.y, dtype=np.float64)
     if x.ndim != 1 or x.shape != y.shape or len(x) < 2 or not (np.diff(x) > 0).all():

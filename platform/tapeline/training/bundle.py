@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from tapeline.datasets.manifest import DatasetManifest, DatasetView, library_ver
 from tapeline.export import export_model
 from tapeline.export.parity import ParityReport
 from tapeline.features.view import FeatureViewSpec
-from tapeline.models import Calibration, ScoreModel
+from tapeline.models import Calibration, LogisticModel, ScoreModel
+from tapeline.models.transformations import Imputer, PreprocessedModel
 from tapeline.registry import (
     BundleManifest,
     FeatureReference,
@@ -77,7 +78,8 @@ def make_bundle(
         If the name is none for a model, or the folder exists.
     """
     check_target(name, folder)
-    features, views = _references(dataset, int(data.event_us.max()))
+    imputed = imputations(model, len(data.names))
+    features, views = _references(dataset, int(data.event_us.max()), [one["imputation"] for one in imputed])
     metadata = {
         "model": name,
         "service": dataset.service,
@@ -96,7 +98,7 @@ def make_bundle(
             "label": dataset.labels.model_dump(mode="json") if dataset.labels else {},
             "metrics": dict(metrics),
             "dataset_sha256": dataset.content_sha256,
-            "training": dict(training),
+            "training": dict(training) | {"imputation_fill": [one["fill"] for one in imputed]},
             "libraries": library_versions(_LIBRARIES),
             "files": {"model.onnx": "0" * 64, "sample.npz": "0" * 64},  # replaced when they are written
         }
@@ -118,11 +120,27 @@ def make_sample(graph: bytes, features: NDArray[np.float64], *, seed: int) -> Sa
     return Sample(chosen, given["probability"], given["score"])
 
 
-def _references(dataset: DatasetManifest, last_us: int) -> tuple[list[FeatureReference], list[ViewReference]]:
-    features, views = [], []
+def imputations(model: ScoreModel, count: int) -> list[dict[str, Any]]:
+    """What a model does with missing values: for each of `count` features, ``imputation`` and ``fill``."""
+    if isinstance(model, PreprocessedModel):
+        imputer: Imputer = model.pipeline.named_steps["imputation"]
+        return imputer.manifest()
+    if isinstance(model, LogisticModel):
+        return [{"imputation": "median", "fill": float(fill)} for fill in model.fill]
+    return [{"imputation": "none", "fill": None}] * count
+
+
+def _references(
+    dataset: DatasetManifest, last_us: int, imputed: Sequence[str]
+) -> tuple[list[FeatureReference], list[ViewReference]]:
+    features: list[FeatureReference] = []
+    views = []
     for selection, view in zip(dataset.retrieval_plan.views, dataset.views, strict=True):
         features += [
-            FeatureReference(view=selection.view, version=selection.version, name=name) for name in selection.features
+            FeatureReference.model_validate(
+                {"view": selection.view, "version": selection.version, "name": name, "imputation": imputation}
+            )
+            for name, imputation in zip(selection.features, imputed[len(features) :], strict=False)
         ]
         if view.plan_hash is None or view.lineage_hash is None or view.definition is None:
             raise LineageError(

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tapeline.core.errors import ParameterError
+
+Imputing = Literal["none", "median"] | Annotated[float, Field(allow_inf_nan=False)]
 
 
 class TrainingConfig(BaseModel):
@@ -23,6 +25,13 @@ class TrainingConfig(BaseModel):
     family: Literal["lightgbm", "logistic"] = "lightgbm"
     parameters: dict[str, float | int | str | bool] = Field(
         default={}, description="LightGBM's names, and `rounds`; they replace the defaults one by one"
+    )
+    imputation: Imputing = Field(
+        default="none", description="what replaces a missing value: `none`, `median` of the training rows, or a number"
+    )
+    imputations: dict[str, Imputing] = Field(default={}, description="the same for single features, by name")
+    scaling: Literal["standard", "min_max", "robust", "quantile", "power"] | None = Field(
+        default=None, description="how features are scaled, fitted on each training window alone"
     )
     window: Literal["expanding", "rolling"] = "expanding"
     train_steps: int = Field(default=756, ge=10, description="smallest (expanding) or only (rolling) training window")

@@ -93,7 +93,7 @@ def train(
     notify("final model", None)
     tested = np.flatnonzero(~np.isnan(walked.score))
     calibration = fit_isotonic(walked.score[tested], data.label[tested])
-    model = fit_model(data.inputs, data.label, config)
+    model = fit_model(data.inputs, data.label, config, data.names)
     importance = _importance(data, walked, model.importance())
     words = verdict(evaluation, significance=config.significance)
     notify("export", None)

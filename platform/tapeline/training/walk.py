@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tapeline.core.errors import EmptyDataError
+from tapeline.core.errors import EmptyDataError, UnknownNameError
 from tapeline.models.calibration import fit_isotonic
 from tapeline.models.logistic import fit_logistic
 from tapeline.models.protocol import Features, ScoreModel
+from tapeline.models.transformations import Imputation, fit_preprocessed, preprocessing
 from tapeline.models.trees import fit_trees
 from tapeline.stats.classification import log_losses
 from tapeline.training.baselines import Baselines
@@ -53,11 +54,30 @@ class Walk:
     permutation: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
 
 
-def fit_model(features: Features, labels: NDArray[np.float64], config: TrainingConfig) -> ScoreModel:
-    """A model of the configured family."""
-    if config.family == "logistic":
-        return fit_logistic(features, labels)
-    return fit_trees(features, labels, parameters=config.parameters, seed=config.seed, threads=config.threads)
+def fit_model(
+    features: Features, labels: NDArray[np.float64], config: TrainingConfig, names: Sequence[str]
+) -> ScoreModel:
+    """A model of the configured family behind the configured imputation and scaling, all fitted on the given rows alone.
+
+    Raises
+    ------
+    UnknownNameError
+        If the configuration names a feature that is not among `names`.
+    """
+
+    def fit(rows: Features, outcomes: NDArray[np.float64]) -> ScoreModel:
+        if config.family == "logistic":
+            return fit_logistic(rows, outcomes)
+        return fit_trees(rows, outcomes, parameters=config.parameters, seed=config.seed, threads=config.threads)
+
+    for name in config.imputations:
+        if name not in names:
+            raise UnknownNameError("feature", name, names, where="imputations")
+    wanted = [config.imputations.get(name, config.imputation) for name in names]
+    if config.scaling is None and all(one == "none" for one in wanted):
+        return fit(features, labels)
+    chosen = [Imputation(one) if isinstance(one, str) else Imputation("constant", one) for one in wanted]
+    return fit_preprocessed(preprocessing(chosen, config.scaling), features, labels, fit)
 
 
 def folds_of(data: TrainingData, config: TrainingConfig) -> list[Fold]:
@@ -162,7 +182,7 @@ def _is_evaluated(fold: Fold, config: TrainingConfig) -> bool:
 
 
 def _fit_fold(fold: Fold, data: TrainingData, config: TrainingConfig, rivals: Baselines | None) -> _Fitted:
-    model = fit_model(data.inputs[fold.train], data.label[fold.train], config)
+    model = fit_model(data.inputs[fold.train], data.label[fold.train], config, data.names)
     score = model.score(data.inputs[fold.test])
     if rivals is None or not _is_evaluated(fold, config):
         return _Fitted(score, {}, None)
