@@ -167,7 +167,7 @@ def line(state: State, at: int, ring: int, capacity: int, newest: int, x: float,
     product = (state[at + 2] - state[at + 1]) + (centre * entering + (centre + 1.0) * leaving)
     total = state[at + 1] + (entering - leaving)
     used = state[at + 3] + (abs(product) + abs(state[at + 1]) + n * (abs(entering) + abs(leaving)))
-    if state[ring + 1] == n or not used <= RESUM_AT * (abs(product) + n * abs(entering - leaving)):
+    if state[ring + 1] == n or not used <= RESUM_AT * abs(product):
         anchor, total, product, used = x, 0.0, 0.0, 0.0
         for k in range(n):
             value = past(state, ring, capacity, newest, k) - x
