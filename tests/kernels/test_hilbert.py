@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import talib
 from numba import njit
 from numpy.typing import NDArray
+from tapeline.features import FeaturePlan, FeatureRequest
 from tapeline.kernels.hilbert import (
     EARLY,
     LATE,
@@ -136,3 +138,14 @@ def test_the_adaptive_factor_follows_the_rate_of_phase() -> None:
     assert _factor(40.0, 38.0) == 0.25
     assert _factor(40.0, 40.5) == 0.5  # a phase that goes back counts as one degree
     assert _factor(80.0, -80.0) == 0.05  # never below the slow limit
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_the_trendline_reaches_back_beyond_its_first_period(seed: int) -> None:
+    """On some walks the first cycles are so long that their windows begin before there is a period."""
+    close = 100.0 * np.exp(np.cumsum(np.random.default_rng(seed).normal(0, 0.01, 200)))
+    plan = FeaturePlan.of([FeatureRequest("HT_TRENDLINE")])
+    at = np.arange(len(close), dtype=np.int64)
+    rows = np.column_stack([close, np.ones(len(close))])
+    ours, _ = plan.batch(at, at, at, rows, np.array([0, len(close)]))
+    np.testing.assert_allclose(ours[:, 0], talib.HT_TRENDLINE(close), rtol=1e-10)

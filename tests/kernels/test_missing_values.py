@@ -19,6 +19,9 @@ CONSTANTS: dict[str, tuple[float, ...]] = {
     "wilder_movement": (5,),
 }
 
+KEEPS_WITHOUT = {"cycle_trend": 1}
+"""Inputs of which a missing one may still change the state: the trendline keeps prices before there is a period."""
+
 
 def _steps() -> list[Any]:
     """Every primitive of the modules that looks back only through its state."""
@@ -45,6 +48,9 @@ def test_a_missing_input_gives_nan_and_changes_nothing(step: Any) -> None:
             row = np.where(missing, np.nan, rng.uniform(6.0, 12.0, inputs))
             results = step.py_func(*before, *row, *constants)
             assert np.isnan(results).all()
+            place = KEEPS_WITHOUT.get(known.name)
+            if place is not None and sum(missing) == 1 and missing[place]:
+                continue
             np.testing.assert_array_equal(state, kept)
 
 

@@ -234,16 +234,18 @@ def sine_waves(phase: float) -> tuple[float, float]:
 def cycle_trend(state: State, at: int, x: float, period: float) -> float:
     """Ehlers' instantaneous trendline: the mean over one dominant cycle, smoothed with weights 4, 3, 2, 1.
 
-    The first periods are so short that no window reaches back beyond the row where the period begins. Slots: rows, the
-    last three means, the prices twice over.
+    Prices are kept from the first row on, also while there is no period yet: the first windows reach back to them. Slots:
+    rows, the last three means, the prices twice over.
     """
-    if x != x or period != period:
+    if x != x:
         return math.nan
     now = int(state[at]) & (_RING - 1)
     state[at] += 1.0
     ring = at + 4
     state[np.uint64(ring + now)] = x
     state[np.uint64(ring + now + _RING)] = x
+    if period != period:
+        return math.nan
     n = int(period + 0.5)
     first = ring + now + _RING - n + 1
     total_0 = total_1 = total_2 = total_3 = 0.0  # deviations from x, so that equal prices give that price
