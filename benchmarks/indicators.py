@@ -23,6 +23,7 @@ import talib.stream
 from numba import njit
 from tapeline.features import FeaturePlan
 from tapeline.indicators import Indicator
+from tapeline.kernels import driver
 
 from benchmarks.harness import Result, absolute, compare, interleave
 from benchmarks.market import (
@@ -60,16 +61,15 @@ FIRST_CALLS = 5
 
 def inside_numba(plan: FeaturePlan) -> Callable[[Floats, Floats, int, int, Floats], int]:
     """The same update called from compiled code, symbols in rotation."""
-    update = plan.compiled_update
+    update, handle = driver.update, plan.compile().handle
 
     @njit
     def advance(states: Floats, rows: Floats, first: int, bars: int, out: Floats) -> int:
         code = 0
         for bar in range(first, first + bars):
             for symbol in range(len(states)):
-                code += update(
-                    states[symbol], bar, 0, bar, rows[symbol, bar if bar < WARM_UP else WARM_UP + bar % ROTATION], out
-                )
+                row = rows[symbol, bar if bar < WARM_UP else WARM_UP + bar % ROTATION]
+                code += update(handle, states[symbol], bar, 0, bar, row, out)
         return code
 
     return advance  # type: ignore[no-any-return]

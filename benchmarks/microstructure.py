@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tapeline.features import FeaturePlan, FeatureRequest
 from tapeline.indicators import TICK_INPUTS, all_indicators
 from tapeline.indicators.schema import ASK_SIZES, ASKS, BID_SIZES, BIDS
+from tapeline.kernels import driver
 
 from benchmarks.harness import Result, absolute, compare, interleave
 
@@ -90,7 +91,7 @@ def _event(number: int) -> int:
 
 def inside_numba(updates: Updates) -> Callable[[], None]:
     """A block of the same updates called from compiled code."""
-    update = updates.plan.compiled_update
+    update, handle = driver.update, updates.plan.compile().handle
 
     @njit
     def advance(states: Floats, rows: Floats, first: int, events: int, out: Floats) -> int:
@@ -98,7 +99,7 @@ def inside_numba(updates: Updates) -> Callable[[], None]:
         for now in range(first, first + events):
             event = now if now < WARM_UP else WARM_UP + (now - WARM_UP) % ROTATION
             for symbol in range(len(states)):
-                code += update(states[symbol], now, 0, now, rows[symbol, event], out)
+                code += update(handle, states[symbol], now, 0, now, rows[symbol, event], out)
         return code
 
     states, progress = np.stack(updates.states), [updates.now]

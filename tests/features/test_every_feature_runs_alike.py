@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tapeline.core.errors import ContinuityError, OutOfOrderError
 from tapeline.features import FeaturePlan
-from tapeline.features.program_text import BLOCK_ROWS
 from tapeline.indicators import all_indicators
+from tapeline.kernels.driver import BLOCK_ROWS
 
 from tests.features.histories import SCHEMAS, Floats, History, batch, histories, make, plan_of
 

@@ -50,6 +50,7 @@ def test_called_functions_and_constants_belong_to_a_kernel() -> None:
         "tapeline.kernels.rolling.window_sum",
         "tapeline.kernels.rolling.RESUM_AT",
         "tapeline.kernels.moments.moments",
+        "tapeline.kernels.moments.exact_moments",
         "tapeline.kernels.moments.RESUM_AT",
     }
     assert sources["tapeline.kernels.moments.RESUM_AT"] == "200.0"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tapeline.core.errors import ParameterError
 from tapeline.features import FeaturePlan, FeatureRequest, codegen
 
 from tests.features.histories import batch, make
@@ -14,7 +15,8 @@ REQUESTS = [FeatureRequest(name) for name in NAMES]
 
 
 def _sections(plan: FeaturePlan) -> int:
-    return plan._program.source.count("\ndef section_")
+    """Of its operations; the first section of all takes the row's columns."""
+    return plan._program.sections - 1
 
 
 def test_the_cut_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,3 +49,8 @@ def test_an_operation_is_computed_once_whatever_the_cut(monkeypatch: pytest.Monk
 def test_a_large_plan_has_several_sections_and_a_small_one_has_one() -> None:
     assert _sections(FeaturePlan.of([FeatureRequest("RSI")])) == 1
     assert _sections(FeaturePlan.of([FeatureRequest.of("SMA", timeperiod=n) for n in range(2, 60)])) > 1
+
+
+def test_steps_of_one_name_are_refused() -> None:
+    with pytest.raises(ParameterError, match="two steps of one plan are called past"):
+        codegen._check_names([("one.module", "past"), ("another.module", "past")])

@@ -26,7 +26,8 @@ KEEPS_WITHOUT = {"cycle_trend": 1}
 def _steps() -> list[Any]:
     """Every primitive of the modules that looks back only through its state."""
     members = (value for module in (adaptive, hilbert, trend) for value in vars(module).values())
-    found = [m for m in members if hasattr(m, "py_func") and m.targetoptions.get("no_cpython_wrapper")]
+    options = {"no_cpython_wrapper", "forceinline"}  # of steps; helpers have but one of these
+    found = [m for m in members if hasattr(m, "py_func") and all(m.targetoptions.get(o) for o in options)]
     return [step for step in dict.fromkeys(found) if primitive_of(step).history is None]
 
 

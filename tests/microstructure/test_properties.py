@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from numba import njit
 from tapeline.indicators import TICK_INPUTS
 from tapeline.kernels.microstructure.realized import kernel_variance, parzen
-from tapeline.kernels.microstructure.regression import co_moments
+from tapeline.kernels.moments import co_moments
 from tapeline.kernels.rolling import RING_HEADER, push
 
 from tests.indicators.market import same_bits
 from tests.microstructure.ticks import START_US, everything
 
 _SLOTS = 16
+TINY = float(np.finfo(np.float64).tiny)  # below it, numbers have fewer digits
 _magnitudes = st.sampled_from([1e-6, 1.0, 1e6])
 _values = st.builds(lambda scale, x: scale * x, _magnitudes, st.floats(-2.0, 2.0))
 _pairs = st.lists(st.tuples(_values, _values), min_size=1, max_size=40)
@@ -60,7 +61,7 @@ def test_co_moments_are_exact_but_for_rounding_on_any_mixture_of_scales(
         # A window's values are given to half a unit in the last place of the largest; nothing can be sharper than that.
         grain_x, grain_y = (2.0**-50 * n * max(abs(float(v)) for v in values) for values in (xs, ys))
         root_x, root_y = math.sqrt(xx), math.sqrt(yy)
-        slack = 1e-12 * root_x * root_y + grain_x * root_y + grain_y * root_x + grain_x * grain_y
+        slack = 1e-12 * root_x * root_y + grain_x * root_y + grain_y * root_x + grain_x * grain_y + TINY
         assert out[i, 0] == pytest.approx(xx, rel=1e-12, abs=2 * grain_x * root_x + grain_x**2)
         assert out[i, 1] == pytest.approx(xy, abs=slack)
         assert out[i, 2] == pytest.approx(yy, rel=1e-12, abs=2 * grain_y * root_y + grain_y**2)

@@ -65,7 +65,7 @@ class CrossSection:
         self.needs_groups = any(one.reference == "group" for one in self.features)
         self.needs_index = any(one.reference == "index" for one in self.features)
         pairs = list(dict.fromkeys((one.reference, one.window) for one in self.features if one.kind in WINDOWED))
-        sizes = [kernel.PAIR_HEADER + 2 * window for _, window in pairs]
+        sizes = [kernel.pair_size(window) for _, window in pairs]
         starts = np.cumsum([0, *sizes])
         self.slots = int(starts[-1])
         self.state_size = kernel.HEADER_SIZE + self.slots * len(universe)

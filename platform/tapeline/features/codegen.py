@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -23,11 +23,12 @@ SECTION_WEIGHT = 60
 class Program:
     """Generated source and the layout it assumes.
 
-    ``inputs`` are the row columns, ``primitives`` the steps the source imports, ``support`` other compiled functions that
-    it imports, ``state_size`` and ``work_size`` are in float64 slots.
+    ``sections`` is how many it has, ``inputs`` are the row columns, ``primitives`` the steps the source imports, ``support``
+    other compiled functions that it imports, ``state_size`` and ``work_size`` are in float64 slots.
     """
 
     source: str
+    sections: int
     inputs: tuple[str, ...]
     primitives: tuple[Primitive, ...]
     state_size: int
@@ -100,16 +101,15 @@ def generate(
     inputs = (*carried, *ends, *extra, "split_ratio")
 
     writer = Writer(inputs, slots_of(order), dividends=dividends)
-    begin = writer.section({}, header=False)
+    bodies = [writer.section({})]
     for operation in order:
         if operation.kind in {"input", "sound"}:
             writer.write(operation)
-    bodies: list[list[str]] = []
-    for positions, operations in _sections(outputs, base):
-        bodies.append(writer.section(ring_capacities(operations)))
-        for operation in operations:
-            writer.write(operation)
-        for position in positions:
+    for section in _sections(outputs, base):
+        bodies.append(writer.section(ring_capacities([o for _, operations in section for o in operations])))
+        for position, operations in section:
+            for operation in operations:
+                writer.write(operation)
             value = output(writer.need(outputs[position]), units[position], dividends=dividends)
             writer.line(f"out[{position}] = {value}")
     written: list[PartCode] = []
@@ -121,44 +121,40 @@ def generate(
         written.append(code)
         for position, name in zip(part.positions, code.names, strict=True):
             writer.line(f"out[{position}] = {output(name, units[position], dividends=dividends)}")
-    return _assemble(writer, begin, bodies, written, len(outputs))
+    return _assemble(writer, bodies, written, len(outputs))
 
 
-def _assemble(
-    writer: Writer, begin: Sequence[str], bodies: Sequence[Sequence[str]], written: Sequence[PartCode], out_size: int
-) -> Program:
+def _assemble(writer: Writer, bodies: Sequence[Sequence[str]], written: Sequence[PartCode], out_size: int) -> Program:
     """The source of all functions, and what it imports."""
     used = {(p.module, p.name): p for code in written for p in code.primitives}
     used |= {(p.module, p.name): p for p in writer.primitives.values()}
     primitives = tuple(used[key] for key in sorted(used))
     support = {f.py_func.__name__: f for code in written for f in code.support}
+    _check_names(used)
     imports = "".join(f"from {p.module} import {p.name}\n" for p in primitives)
     imports += "".join(f"from {f.py_func.__module__} import {name}\n" for name, f in sorted(support.items()))
 
-    row_size, work_size = len(writer.inputs), writer.work_size
     sizes = {
-        "options": text.OPTIONS, "state_size": writer.size, "row_size": row_size, "out_size": out_size,
-        "work_size": work_size, "block": text.BLOCK_ROWS,
-        "row_bytes": 8 * row_size, "work_bytes": 8 * work_size, "out_bytes": 8 * out_size,
-        "split": row_size - 1, "dividend": row_size - 2,
-        "FACTOR": text.FACTOR, "INVERSE": text.INVERSE, "EVENT": text.EVENT,
-        "DIVIDEND": text.DIVIDEND, "UNDIVIDEND": text.UNDIVIDEND,
+        "state_size": writer.size, "row_size": len(writer.inputs), "out_size": out_size, "work_size": writer.work_size,
     }  # fmt: skip
-    check = text.CHECK.format(dividend_check=text.DIVIDEND_CHECK.format(**sizes) if writer.dividends else "", **sizes)
-    start = text.BEGIN + (text.DIVIDEND_BEGIN if writer.dividends else "")
-    numbers = range(len(bodies))
     sections = [text.SECTION.format(number=n, **sizes) + "".join(body) for n, body in enumerate(bodies)]
-    source = "".join(
-        [
-            text.HEAD, imports, *(code.function for code in written), check,
-            start.format(**sizes), *begin, *sections,
-            text.UPDATE.format(calls="".join(text.CALL.format(number=n) for n in numbers), **sizes),
-            text.BATCH.format(loops="".join(text.LOOP.format(number=n, **sizes) for n in numbers), **sizes),
-        ]
-    )  # fmt: skip
+    source = "".join([text.HEAD, imports, *(code.function for code in written), *sections])
     return Program(
-        source, tuple(writer.inputs), primitives, writer.size, work_size, tuple(support[n] for n in sorted(support))
-    )
+        source, len(sections), tuple(writer.inputs), primitives, writer.size, writer.work_size,
+        tuple(support[n] for n in sorted(support)),
+    )  # fmt: skip
+
+
+def _check_names(used: Iterable[tuple[str, str]]) -> None:
+    """A program imports steps by their bare names: two of one name would shadow each other."""
+    modules: dict[str, str] = {}
+    for module, name in used:
+        if modules.setdefault(name, module) != module:
+            raise ParameterError(
+                f"two steps of one plan are called {name}",
+                where=f"{modules[name]} and {module}",
+                remedy="Rename one of them",
+            )
 
 
 def _weight(operation: Operation) -> int:
@@ -168,18 +164,17 @@ def _weight(operation: Operation) -> int:
     return 2 + (operation.primitive.history is not None) + 2 * (operation.primitive.outputs > 1)
 
 
-def _sections(outputs: Sequence[Expression], positions: Sequence[int]) -> list[tuple[list[int], list[Operation]]]:
-    """Cut outputs, in their order, into runs of about equal weight, each with the operations that it is first to need."""
+def _sections(outputs: Sequence[Expression], positions: Sequence[int]) -> list[list[tuple[int, list[Operation]]]]:
+    """Cut outputs, in their order, into runs of about equal weight, each output with the operations it is first to need."""
     seen: set[str] = set()
-    found: list[tuple[list[int], list[Operation]]] = []
+    found: list[list[tuple[int, list[Operation]]]] = []
     weight = SECTION_WEIGHT
     for position in positions:
         new = [o for o in in_order([outputs[position]]) if o.key not in seen and o.kind not in {"input", "sound"}]
         if weight >= SECTION_WEIGHT:
-            found.append(([], []))
+            found.append([])
             weight = 0
-        found[-1][0].append(position)
-        found[-1][1].extend(new)
+        found[-1].append((position, new))
         seen.update(operation.key for operation in new)
         weight += sum(map(_weight, new))
     return found

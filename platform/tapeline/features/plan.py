@@ -11,7 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,10 +26,9 @@ from tapeline.features.checks import check_batch, expect, positions, refuse_batc
 from tapeline.features.codegen import Program, generate
 from tapeline.features.frame_code import frames_of
 from tapeline.features.kernel_source import kernel_sources, normalised
-from tapeline.features.program_text import ACROSS_TYPES, BATCH_TYPES, BLOCK_ROWS
 from tapeline.features.request import FeatureRequest
 from tapeline.features.timeframes import TimeFrame
-from tapeline.kernels import cache_folder
+from tapeline.kernels import cache_folder, driver
 from tapeline.kernels.cache import private_folder
 from tapeline.kernels.rolling import push
 
@@ -38,7 +37,7 @@ ENGINE_VERSION = 2
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
-Update = Callable[[Floats, int, int, int, Floats, Floats], int]
+Compiled = Callable[..., int]
 
 
 class FeaturePlan:
@@ -147,7 +146,11 @@ class FeaturePlan:
                 "engine": ENGINE_VERSION,
                 "program": normalised(ast.parse(self._program.source)),
                 "kernels": kernel_sources(
-                    [push, *(p.function for p in self._program.primitives), *self._program.support]
+                    [
+                        *(driver.check, driver.begin, push),
+                        *(p.function for p in self._program.primitives),
+                        *self._program.support,
+                    ]
                 ),
                 "inputs": self.inputs,
                 "outputs": self.outputs,
@@ -201,7 +204,9 @@ class FeaturePlan:
 
     def compile(self) -> FeaturePlan:
         """Compile everything now, or load what was compiled before; returns the plan."""
-        _ = self._update, self._batch, self._across
+        for name in ("update", "batch", "across"):
+            _compiled(name)
+        _ = self.handle
         return self
 
     def update(self, state: Floats, event_us: int, sequence: int, available_us: int, row: Floats, out: Floats) -> None:
@@ -230,7 +235,7 @@ class FeaturePlan:
             If ``split_ratio`` is not positive and finite.
         """
         try:
-            code = self._update(state, event_us, sequence, available_us, row, out)
+            code = self._update(self.handle, state, event_us, sequence, available_us, row, out)
         except TypeError:
             code = self._update_reshaped(state, event_us, sequence, available_us, row, out)
         if code:
@@ -298,13 +303,11 @@ class FeaturePlan:
         expect(features, "out", (len(rows), len(self.outputs)))
         expect(available, "available_out", (len(rows),))
 
-        compiled = self._batch  # before the threads race for it
+        compiled, handle = _compiled("batch"), self.handle  # before the threads race for them
 
         def run(part: tuple[int, int]) -> int:
-            return int(
-                compiled(
-                    event_us, sequence, available_us, rows, offsets, *part, ends, features, available, self._work()
-                )
+            return compiled(
+                handle, event_us, sequence, available_us, rows, offsets, *part, ends, features, available, self._work()
             )
 
         parts = _parts(offsets, threads or os.cpu_count() or 1)
@@ -361,35 +364,42 @@ class FeaturePlan:
             expect(array, name, shape)
         if not (states.flags.writeable and out.flags.writeable):
             raise ParameterError("states and out must be writable")
-        code = int(self._across(event_us, sequence, available_us, rows, states, out, self._work()))
+        across = _compiled("across")
+        code = across(self.handle, event_us, sequence, available_us, rows, states, out, self._work())
         if code:
             refuse_batch(code, event_us, sequence, rows, np.arange(count + 1, dtype=np.int64))
 
     def _work(self) -> Floats:
         """Room for what the sections of a program hand on within a block of rows; its contents never matter."""
-        return np.empty((BLOCK_ROWS, self._program.work_size))
+        return np.empty((driver.BLOCK_ROWS, self._program.work_size))
 
-    @property
-    def compiled_update(self) -> Update:
-        """The compiled step itself, callable from Python and from numba: as :meth:`update`, but returning a code.
+    @cached_property
+    def handle(self) -> int:
+        """The compiled program, for :func:`tapeline.kernels.driver.update` called from other compiled code.
 
-        0: done. Else nothing was changed: 1, an array has a wrong size; 2, the row does not come after the state;
-        3 or 4, ``split_ratio`` or ``dividend_ratio`` is not positive and finite.
+        An address that holds for as long as the plan lives. That function is :meth:`update`, but returns a code: 0, done;
+        else nothing was changed: 1, an array has a wrong size; 2, the row does not come after the state; 3 or 4,
+        ``split_ratio`` or ``dividend_ratio`` is not positive and finite.
         """
-        return self._update
+        return int(self._layout.ctypes.data)
 
     @cached_property
-    def _update(self) -> Update:
-        update: Update = self._module.update
-        return update
+    def _layout(self) -> Integers:
+        """What :mod:`tapeline.kernels.driver` must know of the program; its sections' machine code lives as long as the module."""
+        layout = np.empty(driver.LAYOUT_HEADER + self._program.sections, dtype=np.int64)
+        layout[driver.STATE_SIZE] = self.state_size
+        layout[driver.ROW_SIZE] = len(self.inputs)
+        layout[driver.OUT_SIZE] = len(self.outputs)
+        layout[driver.WORK_SIZE] = self._program.work_size
+        layout[driver.DIVIDENDS] = self.dividends
+        layout[driver.SECTIONS] = self._program.sections
+        for number in range(self._program.sections):
+            layout[driver.LAYOUT_HEADER + number] = getattr(self._module, f"section_{number}").address
+        return layout
 
     @cached_property
-    def _batch(self) -> Callable[..., int]:
-        return _compiled(self._module.batch, BATCH_TYPES)
-
-    @cached_property
-    def _across(self) -> Callable[..., int]:
-        return _compiled(self._module.across, ACROSS_TYPES)
+    def _update(self) -> Compiled:
+        return _compiled("update")
 
     @cached_property
     def _module(self) -> ModuleType:
@@ -428,16 +438,18 @@ class FeaturePlan:
             copied = np.array(row, dtype=np.float64, order="C")
             if copied.ndim != 1:
                 raise ParameterError("row must be one-dimensional", where=shape_of(copied))
-            return self._update(state, int(event_us), int(sequence), int(available_us), copied, out)
+            return self._update(self.handle, state, int(event_us), int(sequence), int(available_us), copied, out)
         except (TypeError, ValueError) as error:
             raise ParameterError(f"a row must be numbers: {error}") from None
 
 
-def _compiled(dispatcher: Any, types: str) -> Callable[..., int]:
-    """The function compiled for these types and for no others."""
-    dispatcher.compile(types)
+@cache
+def _compiled(name: str) -> Compiled:
+    """A function of the driver, compiled or loaded now: for one kind of arguments and no others."""
+    dispatcher: Any = getattr(driver, name)
+    dispatcher.compile(getattr(driver, f"{name.upper()}_TYPES"))
     dispatcher.disable_compile()
-    function: Callable[..., int] = dispatcher
+    function: Compiled = dispatcher
     return function
 
 

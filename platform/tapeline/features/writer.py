@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from tapeline.features.program_text import DIVIDEND, EVENT, FACTOR, INVERSE, UNDIVIDEND, WORK_HEADER
 from tapeline.features.state import HEADER_SIZE
 from tapeline.indicators.expression import Constant, Expression, Operation
 from tapeline.indicators.schema import COLUMNS
 from tapeline.indicators.specification import SPLIT_EXPONENT
+from tapeline.kernels.driver import DIVIDEND, EVENT, FACTOR, INVERSE, UNDIVIDEND, WORK_HEADER
 from tapeline.kernels.primitive import Primitive, count_of
 from tapeline.kernels.rolling import RING_HEADER
 
@@ -108,7 +108,7 @@ class Writer:
         self.work_size = WORK_HEADER
         self._targets: dict[str, str] = {}
         self._work: dict[str, int] = {}
-        self._home: dict[str, list[str]] = {}
+        self._home: dict[str, tuple[list[str], int]] = {}
 
     def line(self, text: str) -> None:
         """Add a line to the section."""
@@ -140,7 +140,8 @@ class Writer:
             if key not in self._work:
                 self._work[key] = self.work_size
                 self.work_size += 1
-                self._home[key].append(f"    work[{self._work[key]}] = {target}\n")
+                lines, place = self._home[key]  # at once: held until the section's end it would cost a register
+                lines[place] += f"    work[{self._work[key]}] = {target}\n"
             self.line(f"{target} = work[{self._work[key]}]")
             self.names[key] = target
             self._push(key, target)
@@ -158,7 +159,7 @@ class Writer:
         for index, target in enumerate(targets):
             key = Expression(operation, index).key
             self.names[key] = self._targets[key] = target
-            self._home[key] = self.lines
+            self._home[key] = self.lines, len(self.lines) - 1
             self._push(key, target)
 
     def _push(self, key: str, target: str) -> None:

@@ -14,7 +14,6 @@ from tapeline.kernels.rolling import lag, rolling_sum
 from tapeline.kernels.volume import (
     klinger_force,
     relative_change,
-    rolling_sum_of_any_scale,
     volume_indices,
     williams_range,
 )
@@ -158,7 +157,7 @@ def emv(
     middle = 0.5 * (high + low)
     distance = middle - apply(lag, middle, 1)
     ease = apply(ratio, distance * (high - low), volume / divisor, UNDEFINED)
-    return apply(rolling_sum_of_any_scale, ease, timeperiod) / timeperiod
+    return apply(rolling_sum, ease, timeperiod) / timeperiod
 
 
 @indicator(

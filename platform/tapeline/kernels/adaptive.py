@@ -8,10 +8,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapeline.kernels.compensated import add
-from tapeline.kernels.primitive import primitive
+from tapeline.kernels.memory import keep_apart
+from tapeline.kernels.primitive import apart, primitive
 from tapeline.kernels.rolling import past
 
 State = NDArray[np.float64]
+
+
+@apart
+def weigh(state: State, at: int, n: int, offset: float, sigma: float) -> None:
+    """Write the n weights of a Gaussian bell, that of the newest value first."""
+    keep_apart()
+    centre, width = offset * (n - 1), n / sigma
+    total = 0.0
+    for k in range(n):
+        distance = ((n - 1 - k) - centre) / width
+        state[at + k] = math.exp(-0.5 * distance * distance)
+        total += state[at + k]
+    for k in range(n):
+        state[at + k] /= total
 
 
 @primitive(
@@ -30,14 +45,7 @@ def gaussian_mean(
         return math.nan
     if state[at] == 0.0:
         state[at] = 1.0
-        centre, width = offset * (n - 1), n / sigma
-        total = 0.0
-        for k in range(n):
-            distance = ((n - 1 - k) - centre) / width
-            state[at + 1 + k] = math.exp(-0.5 * distance * distance)
-            total += state[at + 1 + k]
-        for k in range(n):
-            state[at + 1 + k] /= total
+        weigh(state, at + 1, n, offset, sigma)
     if state[ring + 1] < n:
         return math.nan
     shift = 0.0  # from the newest value, so that equal values give that value

@@ -17,14 +17,14 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from tapeline.kernels.moments import co_moments
+from tapeline.kernels.rolling import RING_HEADER, push
+
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 HEADER_SIZE = 4
 """Slots: moments seen, last event and running available time (int64 bits), one spare."""
-
-PAIR_HEADER = 11
-"""Slots of a pair before its ring: two anchors and means, three sums, two rounding budgets, ring position, count."""
 
 GROUPS_MAX = 65_536
 
@@ -32,66 +32,24 @@ RANK, PERCENT_RANK, Z_SCORE, MEAN, COUNT, BREADTH, NET_BREADTH, BETA, CORRELATIO
 UNIVERSE, GROUP, INDEX = range(3)
 WRONG_SIZE, NOT_AFTER, BAD_COLUMN, BAD_GROUP = 1, 2, 3, 4
 
-# As in kernels/moments.py: sums are updated in O(1), and taken again over the window once the rounding that the updates
-# may have left exceeds about 4e-14 of them. tests/cross_section/test_engine.py fails without it.
-_RESUM_AT = 200.0
+_PAIR_SLOTS = 9
+
+
+def pair_size(n: int) -> int:
+    """State slots of a pair over n rows: those of :func:`~tapeline.kernels.moments.co_moments`, and two rings."""
+    return _PAIR_SLOTS + 2 * (RING_HEADER + n + 1)
 
 
 @njit(error_model="numpy", cache=True, nogil=True)
 def pair_step(state: Floats, at: int, n: int, x: float, y: float) -> tuple[float, float]:
     """Least-squares slope of x on y and their correlation over the last n pairs; NaN before, and where a side is constant."""
-    count = int(state[at + 10])
-    position = int(state[at + 9])
-    ring = at + 11
-    place = ring + 2 * position
-    exact = False
-    if count >= n:
-        old_x, old_y = state[place], state[place + 1]
-        in_x = (x - state[at]) - state[at + 1]
-        out_x = (old_x - state[at]) - state[at + 1]
-        in_y = (y - state[at + 2]) - state[at + 3]
-        out_y = (old_y - state[at + 2]) - state[at + 3]
-        step_x = (x - old_x) / n
-        step_y = (y - old_y) / n
-        state[at + 4] += (x - old_x) * (in_x + out_x - step_x)
-        state[at + 5] += (y - old_y) * (in_y + out_y - step_y)
-        state[at + 6] += in_x * in_y - out_x * out_y - (x - old_x) * step_y
-        state[at + 1] += step_x
-        state[at + 3] += step_y
-        state[at + 7] += in_x * in_x + out_x * out_x
-        state[at + 8] += in_y * in_y + out_y * out_y
-        exact = state[at + 7] <= _RESUM_AT * state[at + 4] and state[at + 8] <= _RESUM_AT * state[at + 5]
-    else:
-        count += 1
-        state[at + 10] = count
-    state[place], state[place + 1] = x, y
-    state[at + 9] = position + 1 if position + 1 < n else 0
-    if count < n:
-        return math.nan, math.nan
-    if not exact:
-        total_x = 0.0
-        total_y = 0.0
-        for k in range(n):
-            total_x += state[ring + 2 * k] - x
-            total_y += state[ring + 2 * k + 1] - y
-        mean_x = total_x / n
-        mean_y = total_y / n
-        squares_x = 0.0
-        squares_y = 0.0
-        products = 0.0
-        for k in range(n):
-            dx = (state[ring + 2 * k] - x) - mean_x
-            dy = (state[ring + 2 * k + 1] - y) - mean_y
-            squares_x += dx * dx
-            squares_y += dy * dy
-            products += dx * dy
-        state[at], state[at + 1] = x, mean_x
-        state[at + 2], state[at + 3] = y, mean_y
-        state[at + 4], state[at + 5], state[at + 6] = squares_x, squares_y, products
-        state[at + 7], state[at + 8] = 0.0, 0.0
-    beta = state[at + 6] / state[at + 5] if state[at + 5] > 0.0 else math.nan
-    scale = math.sqrt(state[at + 4]) * math.sqrt(state[at + 5])
-    return beta, min(1.0, max(-1.0, state[at + 6] / scale)) if scale > 0.0 else math.nan
+    first, capacity = at + _PAIR_SLOTS, n + 1
+    second = first + RING_HEADER + capacity
+    newest_x, newest_y = push(state, first, capacity, x), push(state, second, capacity, y)
+    xx, xy, yy, _, _ = co_moments(state, at, first, capacity, newest_x, second, capacity, newest_y, x, y, n)
+    scale = math.sqrt(xx) * math.sqrt(yy)
+    beta = xy / yy if yy > 0.0 else math.nan
+    return beta, min(1.0, max(-1.0, xy / scale)) if scale > 0.0 else math.nan
 
 
 @njit(error_model="numpy", cache=True, nogil=True)

@@ -1,7 +1,7 @@
-"""Arrays as addresses, so that a section of a plan takes four registers instead of four array structures.
+"""What generated programs and the loops that run them need below numba: addresses of arrays and functions, code kept apart.
 
-A compiled call with arrays copies seven words for each; a plan of 150 outputs makes a dozen such calls a row. Only generated
-code uses these, with addresses of arrays that its caller holds.
+A compiled call with arrays copies seven words for each; a plan of 150 outputs makes two dozen such calls a row. Only generated
+code and :mod:`tapeline.kernels.driver` use addresses, of what their caller holds.
 """
 
 from __future__ import annotations
@@ -9,16 +9,17 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir  # type: ignore[import-untyped, unused-ignore]
+from numba import extending as _extending
 from numba import types
 from numba.core import cgutils as _cgutils
-from numba.extending import intrinsic
 from numba.np import arrayobj as _arrayobj
 
 cgutils: Any = _cgutils
 arrayobj: Any = _arrayobj
+intrinsic: Any = _extending.intrinsic  # its stub gives what it makes one argument too many
 
 
-@intrinsic  # type: ignore[untyped-decorator, unused-ignore]
+@intrinsic
 def address_of(_context: Any, array: Any) -> Any:
     """Address of a contiguous array's first value, int64."""
 
@@ -29,10 +30,8 @@ def address_of(_context: Any, array: Any) -> Any:
     return types.int64(array), generate
 
 
-@intrinsic  # type: ignore[untyped-decorator, unused-ignore]
-def floats_at(_context: Any, address: Any, size: Any) -> Any:
-    """The float64 array of so many values at an address; it does not own them."""
-    vector = types.Array(types.float64, 1, "C")
+def _array_at(dtype: Any, address: Any, size: Any) -> Any:
+    vector = types.Array(dtype, 1, "C")
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         view = arrayobj.make_array(vector)(context, builder)
@@ -50,14 +49,52 @@ def floats_at(_context: Any, address: Any, size: Any) -> Any:
     return vector(types.int64, types.int64), generate
 
 
-@intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator, unused-ignore]
+@intrinsic
+def floats_at(_context: Any, address: Any, size: Any) -> Any:
+    """The float64 array of so many values at an address; it does not own them."""
+    return _array_at(types.float64, address, size)
+
+
+@intrinsic
+def integers_at(_context: Any, address: Any, size: Any) -> Any:
+    """The int64 array of so many values at an address; it does not own them."""
+    return _array_at(types.int64, address, size)
+
+
+@intrinsic
 def stack_floats(_context: Any, size: Any) -> Any:
-    """Address of room for so many float64 values (a literal number) in the calling function's frame."""
-    if not isinstance(size, types.IntegerLiteral):
-        return None
-    room = ir.ArrayType(ir.DoubleType(), size.literal_value)
+    """Address of room for so many float64 values in the calling function's frame; not to be used in a loop."""
+
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.ptrtoint(builder.alloca(ir.DoubleType(), size=arguments[0]), ir.IntType(64))
+
+    return types.int64(types.int64), generate
+
+
+@intrinsic
+def call_section(_context: Any, section: Any, state_at: Any, row_at: Any, work_at: Any, out_at: Any) -> Any:
+    """Call the section of a program at an address: a C function of four addresses that returns nothing."""
+    word = ir.IntType(64)
+    kind = ir.FunctionType(ir.VoidType(), [word] * 4)
+
+    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        builder.call(builder.inttoptr(arguments[0], kind.as_pointer()), arguments[1:])
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 5), generate
+
+
+@intrinsic
+def keep_apart(_context: Any) -> Any:
+    """Keep the function that calls this out of its callers, as one that rarely runs.
+
+    A step is compiled into every place that uses it. The loop that sums a window again would be there with it, unrolled:
+    most of a plan's machine code for one row in hundreds, pushing what every row needs out of the instruction cache.
+    """
 
     def generate(_context: Any, builder: Any, _signature: Any, _arguments: Any) -> Any:
-        return builder.ptrtoint(cgutils.alloca_once(builder, room), ir.IntType(64))
+        builder.function.attributes.add("noinline")
+        builder.function.attributes.add("cold")
+        return ir.Constant(ir.IntType(8).as_pointer(), None)
 
-    return types.int64(size), generate
+    return types.void(), generate

@@ -13,7 +13,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from tapeline.kernels.primitive import primitive
+from tapeline.kernels.memory import keep_apart
+from tapeline.kernels.primitive import apart, primitive
 from tapeline.kernels.rolling import past
 
 State = NDArray[np.float64]
@@ -37,18 +38,20 @@ def count_below(state: State, at: int, size: int, x: float) -> int:
     return first - at + int(state[np.uint64(first)] < x)
 
 
-@njit(error_model="numpy", forceinline=True)
+@apart
 def insert(state: State, at: int, size: int, x: float) -> None:
     """Put a value into a sorted window that has a slot left behind its ``size`` values."""
+    keep_apart()
     place = count_below(state, at, size, x)
     for k in range(size, place, -1):
         state[np.uint64(at + k)] = state[np.uint64(at + k - 1)]
     state[np.uint64(at + place)] = x
 
 
-@njit(error_model="numpy", forceinline=True)
+@apart
 def replace(state: State, at: int, size: int, old: float, x: float) -> None:
     """Take one value out of a sorted window and put another in."""
+    keep_apart()
     place = count_below(state, at, size, old)
     while place + 1 < size and state[np.uint64(at + place + 1)] < x:
         state[np.uint64(at + place)] = state[np.uint64(at + place + 1)]

@@ -74,11 +74,24 @@ def primitive(
     """Compile a function as a primitive; see :class:`Primitive`. Strict IEEE arithmetic: no fastmath, x/0 is not raised."""
 
     def register(function: Callable[..., Any]) -> Any:
-        compiled = njit(error_model="numpy", forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)  # type: ignore[call-overload]
+        compiled = _compiled(function, forceinline=True)
         _PRIMITIVES[compiled] = Primitive(compiled, outputs, slots, history, delay)
         return compiled
 
     return register
+
+
+def apart(function: Callable[..., Any]) -> Any:
+    """Compile a helper of steps that begins with :func:`tapeline.kernels.memory.keep_apart`; numba hands options that are not given on to callees."""
+    return _compiled(function, forceinline=False)
+
+
+def _compiled(function: Callable[..., Any], *, forceinline: bool) -> Any:
+    # The folder of cached kernels is named by the sources of this package; of a user's step nobody knows what it calls.
+    own = function.__module__.startswith("tapeline.kernels.")
+    return njit(  # type: ignore[call-overload]
+        error_model="numpy", cache=own, forceinline=forceinline, no_cpython_wrapper=True, no_cfunc_wrapper=True
+    )(function)
 
 
 def primitive_of(function: Any) -> Primitive:

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapeline.kernels.compensated import add
-from tapeline.kernels.primitive import primitive
+from tapeline.kernels.memory import keep_apart
+from tapeline.kernels.primitive import apart, primitive
 from tapeline.kernels.rolling import RESUM_AT, past
 
 State = NDArray[np.float64]
@@ -105,6 +106,16 @@ def last_quotient(state: State, at: int, numerator: float, denominator: float) -
     return state[at]
 
 
+@apart
+def path_length(state: State, ring: int, capacity: int, newest: int, n: int) -> float:
+    """Sum of the sizes of the last n changes."""
+    keep_apart()
+    path = 0.0
+    for k in range(n):
+        path += abs(past(state, ring, capacity, newest, k) - past(state, ring, capacity, newest, k + 1))
+    return path
+
+
 @primitive(slots=4, history=lambda n: n, delay=lambda n: n)
 def adaptive_mean(state: State, at: int, ring: int, capacity: int, newest: int, x: float, n: int) -> float:
     """Kaufman's adaptive moving average (Kaufman 1995), constants 2 and 30, seeded with the value before the first.
@@ -126,9 +137,7 @@ def adaptive_mean(state: State, at: int, ring: int, capacity: int, newest: int, 
     path = (state[at + 1] + abs(x - previous)) - leaving
     used = state[at + 2] + (abs(path) + leaving)
     if count == n + 1 or not used <= (RESUM_AT + 2.0 * n) * path:
-        path, used = 0.0, 0.0
-        for k in range(n):
-            path += abs(past(state, ring, capacity, newest, k) - past(state, ring, capacity, newest, k + 1))
+        path, used = path_length(state, ring, capacity, newest, n), 0.0
     state[at + 1], state[at + 2], state[at + 3] = path, used, oldest
     change = abs(x - oldest)
     efficiency = 1.0 if path <= change or path == 0.0 else change / path

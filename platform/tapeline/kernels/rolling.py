@@ -13,7 +13,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from tapeline.kernels.primitive import primitive
+from tapeline.kernels.memory import keep_apart
+from tapeline.kernels.primitive import apart, primitive
 
 RING_HEADER = 2
 
@@ -55,9 +56,10 @@ def lag(state: State, at: int, ring: int, capacity: int, newest: int, x: float, 
     return past(state, ring, capacity, newest, n)
 
 
-@njit(error_model="numpy", forceinline=True)
+@apart
 def window_sum(state: State, ring: int, capacity: int, newest: int, n: int) -> float:
     """Plain sum of the last n values, the newest first."""
+    keep_apart()
     total = 0.0
     for k in range(n):
         total += past(state, ring, capacity, newest, k)
@@ -81,6 +83,18 @@ def rolling_sum(state: State, at: int, ring: int, capacity: int, newest: int, x:
     return total
 
 
+@apart
+def weighted_sum(state: State, ring: int, capacity: int, newest: int, n: int) -> tuple[float, float]:
+    """Sum of the last n values with weights n (newest) to 1, and their plain sum."""
+    keep_apart()
+    weighted, plain = 0.0, 0.0
+    for k in range(n):
+        value = past(state, ring, capacity, newest, k)
+        plain += value
+        weighted += (n - k) * value
+    return weighted, plain
+
+
 @primitive(slots=3, history=lambda n: n, delay=lambda n: n - 1)
 def weighted_mean(state: State, at: int, ring: int, capacity: int, newest: int, x: float, n: int) -> float:
     """Linearly weighted mean of the last n values: weights 1 (oldest) to n (newest).
@@ -95,13 +109,34 @@ def weighted_mean(state: State, at: int, ring: int, capacity: int, newest: int, 
     plain = (plain + x) - past(state, ring, capacity, newest, n)
     used = state[at + 2] + (abs(weighted) + abs(state[at + 1]) + n * abs(x))
     if state[ring + 1] == n or not used <= (0.5 * RESUM_AT + n) * max(abs(weighted), abs(x)):
-        weighted, plain, used = 0.0, 0.0, 0.0
-        for k in range(n):
-            value = past(state, ring, capacity, newest, k)
-            plain += value
-            weighted += (n - k) * value
+        weighted, plain = weighted_sum(state, ring, capacity, newest, n)
+        used = 0.0
     state[at], state[at + 1], state[at + 2] = weighted, plain, used
     return weighted * (1.0 / (0.5 * n * (n + 1)))
+
+
+@apart
+def find_highest(state: State, ring: int, capacity: int, newest: int, n: int) -> tuple[float, float]:
+    """The largest of the last n values and its age (of equals, the newest)."""
+    keep_apart()
+    best, age = past(state, ring, capacity, newest, 0), 0.0
+    for k in range(1, n):
+        value = past(state, ring, capacity, newest, k)
+        if value > best:
+            best, age = value, float(k)
+    return best, age
+
+
+@apart
+def find_lowest(state: State, ring: int, capacity: int, newest: int, n: int) -> tuple[float, float]:
+    """The smallest of the last n values and its age (of equals, the newest)."""
+    keep_apart()
+    best, age = past(state, ring, capacity, newest, 0), 0.0
+    for k in range(1, n):
+        value = past(state, ring, capacity, newest, k)
+        if value < best:
+            best, age = value, float(k)
+    return best, age
 
 
 @primitive(outputs=2, slots=2, history=lambda n: n, delay=lambda n: n - 1)
@@ -118,11 +153,7 @@ def highest(state: State, at: int, ring: int, capacity: int, newest: int, x: flo
     if count == 1.0 or x >= best:
         best, age = x, 0.0
     elif age >= n:
-        best, age = x, 0.0
-        for k in range(1, n):
-            value = past(state, ring, capacity, newest, k)
-            if value > best:
-                best, age = value, float(k)
+        best, age = find_highest(state, ring, capacity, newest, n)
     state[at], state[at + 1] = best, age
     if count < n:
         return math.nan, math.nan
@@ -139,11 +170,7 @@ def lowest(state: State, at: int, ring: int, capacity: int, newest: int, x: floa
     if count == 1.0 or x <= best:
         best, age = x, 0.0
     elif age >= n:
-        best, age = x, 0.0
-        for k in range(1, n):
-            value = past(state, ring, capacity, newest, k)
-            if value < best:
-                best, age = value, float(k)
+        best, age = find_lowest(state, ring, capacity, newest, n)
     state[at], state[at + 1] = best, age
     if count < n:
         return math.nan, math.nan

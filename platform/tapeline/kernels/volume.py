@@ -7,13 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from tapeline.kernels.compensated import add
 from tapeline.kernels.primitive import primitive
-from tapeline.kernels.rolling import past
-
-# A compensated sum of two doubles is exact to 2**-104 of the largest value that ever entered it. Once that value is
-# 2**50 times the sum, the window is summed again, so that at least 2**-54 of the sum holds whatever passed through.
-FORGET_AT = 2.0**-50
 
 State = NDArray[np.float64]
 
@@ -81,26 +75,3 @@ def klinger_force(state: State, at: int, high: float, low: float, close: float, 
     if accumulated == 0.0:
         return 0.0
     return volume * abs(2.0 * (reach / accumulated - 1.0)) * trend * 100.0
-
-
-@primitive(slots=3, history=lambda n: n, delay=lambda n: n - 1)
-def rolling_sum_of_any_scale(state: State, at: int, ring: int, capacity: int, newest: int, x: float, n: int) -> float:
-    """Sum of the last n values, which may differ by any power of ten: money per share of a thin day and of a busy one.
-
-    Slots: sum, its low part, the largest value or sum since the window was last summed from scratch.
-    """
-    if newest < 0:
-        return math.nan
-    high, low = add(state[at], state[at + 1], x)
-    count = state[ring + 1]
-    if count > n:
-        high, low = add(high, low, -past(state, ring, capacity, newest, n))
-    peak = max(state[at + 2], abs(x), abs(high))
-    if count > n and abs(high) < peak * FORGET_AT:
-        high, low, peak = 0.0, 0.0, 0.0
-        for k in range(n):
-            value = past(state, ring, capacity, newest, k)
-            high, low = add(high, low, value)
-            peak = max(peak, abs(value), abs(high))
-    state[at], state[at + 1], state[at + 2] = high, low, peak
-    return high if count >= n else math.nan

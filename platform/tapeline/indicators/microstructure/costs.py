@@ -8,7 +8,8 @@ from tapeline.indicators.microstructure.signs import direction
 from tapeline.indicators.specification import PERIOD_MAX, indicator
 from tapeline.kernels.microstructure.costs import after_horizon, twice_signed_distance
 from tapeline.kernels.microstructure.current import of_last
-from tapeline.kernels.microstructure.regression import co_moments, roll_spread_of
+from tapeline.kernels.microstructure.regression import roll_spread_of
+from tapeline.kernels.moments import co_moments
 from tapeline.kernels.rolling import lag
 
 _HORIZONS = {"horizon_s": (1e-6, 604_800.0), "pending": (1, 4_096)}

@@ -8,7 +8,8 @@ from tapeline.indicators.specification import PERIOD_MAX, indicator
 from tapeline.kernels.arithmetic import absolute, positive, ratio, sign, square_root
 from tapeline.kernels.microstructure.current import of_last
 from tapeline.kernels.microstructure.flow import of_intervals
-from tapeline.kernels.microstructure.regression import co_moments, second_coefficient
+from tapeline.kernels.microstructure.regression import second_coefficient
+from tapeline.kernels.moments import co_moments
 from tapeline.kernels.rolling import lag, rolling_sum
 
 

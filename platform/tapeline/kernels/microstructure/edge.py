@@ -23,6 +23,7 @@ State = NDArray[np.float64]
 # not an extreme; the counts are −1 of a bar that did not trade (high = low = close before).
 _PAIR = 7
 _SUMS = 32
+_LOW, _TERMS = _SUMS, 2 * _SUMS  # the sums' low parts and the terms of one pair lie behind the sums: eight at once
 _HEADER = 6  # whether there was a bar, its high, low, close, pairs seen, next place
 
 
@@ -70,48 +71,51 @@ def _account(state: State, sums: int, pair: int, sign: float) -> None:
         traded * max(closes, 0.0),
     )
     for k, term in enumerate(terms):
-        place = np.uint64(sums + 2 * k)
-        state[place], state[place + np.uint64(1)] = add(state[place], state[place + np.uint64(1)], sign * term)
+        state[np.uint64(sums + _TERMS + k)] = sign * term
+    for k in range(_SUMS):
+        high, low = np.uint64(sums + k), np.uint64(sums + _LOW + k)
+        state[high], state[low] = add(state[high], state[low], state[np.uint64(sums + _TERMS + k)])
 
 
 @njit(error_model="numpy")
-def _mean(state: State, at: int, k: int, n: int) -> float:
-    return state[np.uint64(at + 2 * k)] / n
+def _mean(state: State, at: int, k: int, share: float) -> float:
+    return state[np.uint64(at + k)] * share
 
 
 @njit(error_model="numpy")
 def _estimate(state: State, at: int, n: int) -> float:
     """The squared spread from the sums over n pairs, with its sign; NaN where the window does not identify it."""
-    pt = _mean(state, at, 4, n)
-    po = _mean(state, at, 30, n)
-    pc = _mean(state, at, 31, n)
+    share = 1.0 / n
+    pt = _mean(state, at, 4, share)
+    po = _mean(state, at, 30, share)
+    pc = _mean(state, at, 31, share)
     if pt * n < 1.5 or po == 0.0 or pc == 0.0:
         return math.nan
     o, c = -4.0 / po, -4.0 / pc
-    d1 = _mean(state, at, 5, n) / pt
-    d3 = _mean(state, at, 7, n) / pt
-    d5 = _mean(state, at, 9, n) / pt
-    e1 = o * (_mean(state, at, 0, n) - d1 * _mean(state, at, 6, n)) + c * (
-        _mean(state, at, 1, n) - d3 * _mean(state, at, 8, n)
+    d1 = _mean(state, at, 5, share) / pt
+    d3 = _mean(state, at, 7, share) / pt
+    d5 = _mean(state, at, 9, share) / pt
+    e1 = o * (_mean(state, at, 0, share) - d1 * _mean(state, at, 6, share)) + c * (
+        _mean(state, at, 1, share) - d3 * _mean(state, at, 8, share)
     )
-    e2 = o * (_mean(state, at, 2, n) - d1 * _mean(state, at, 29, n)) + c * (
-        _mean(state, at, 3, n) - d5 * _mean(state, at, 8, n)
+    e2 = o * (_mean(state, at, 2, share) - d1 * _mean(state, at, 29, share)) + c * (
+        _mean(state, at, 3, share) - d5 * _mean(state, at, 8, share)
     )
     v1 = (
-        o * o * (_mean(state, at, 10, n) - 2.0 * d1 * _mean(state, at, 19, n) + d1 * d1 * _mean(state, at, 16, n))
-        + c * c * (_mean(state, at, 11, n) - 2.0 * d3 * _mean(state, at, 20, n) + d3 * d3 * _mean(state, at, 17, n))
+        o * o * (_mean(state, at, 10, share) - 2.0 * d1 * _mean(state, at, 19, share) + d1 * d1 * _mean(state, at, 16, share))
+        + c * c * (_mean(state, at, 11, share) - 2.0 * d3 * _mean(state, at, 20, share) + d3 * d3 * _mean(state, at, 17, share))
         + 2.0 * o * c * (
-            _mean(state, at, 14, n) - d1 * _mean(state, at, 24, n) - d3 * _mean(state, at, 23, n)
-            + d1 * d3 * _mean(state, at, 25, n)
+            _mean(state, at, 14, share) - d1 * _mean(state, at, 24, share) - d3 * _mean(state, at, 23, share)
+            + d1 * d3 * _mean(state, at, 25, share)
         )
         - e1 * e1
     )  # fmt: skip
     v2 = (
-        o * o * (_mean(state, at, 12, n) - 2.0 * d1 * _mean(state, at, 21, n) + d1 * d1 * _mean(state, at, 18, n))
-        + c * c * (_mean(state, at, 13, n) - 2.0 * d5 * _mean(state, at, 22, n) + d5 * d5 * _mean(state, at, 17, n))
+        o * o * (_mean(state, at, 12, share) - 2.0 * d1 * _mean(state, at, 21, share) + d1 * d1 * _mean(state, at, 18, share))
+        + c * c * (_mean(state, at, 13, share) - 2.0 * d5 * _mean(state, at, 22, share) + d5 * d5 * _mean(state, at, 17, share))
         + 2.0 * o * c * (
-            _mean(state, at, 15, n) - d1 * _mean(state, at, 27, n) - d5 * _mean(state, at, 26, n)
-            + d1 * d5 * _mean(state, at, 28, n)
+            _mean(state, at, 15, share) - d1 * _mean(state, at, 27, share) - d5 * _mean(state, at, 26, share)
+            + d1 * d5 * _mean(state, at, 28, share)
         )
         - e2 * e2
     )  # fmt: skip
@@ -119,11 +123,11 @@ def _estimate(state: State, at: int, n: int) -> float:
     return (v2 * e1 + v1 * e2) / both if both > 0.0 else 0.5 * (e1 + e2)
 
 
-@primitive(slots=lambda pairs: _HEADER + 2 * _SUMS + _PAIR * pairs, delay=lambda pairs: pairs)
+@primitive(slots=lambda pairs: _HEADER + 3 * _SUMS + _PAIR * pairs, delay=lambda pairs: pairs)
 def edge_square(state: State, at: int, opened: float, high: float, low: float, close: float, pairs: int) -> float:
     """EDGE's squared spread of the last ``pairs`` pairs of bars, negative where the estimate is.
 
-    Slots: _HEADER, the sums, the pairs.
+    Slots: _HEADER, the sums, their low parts, terms, the pairs.
     """
     if opened != opened or high != high or low != low or close != close:
         return math.nan
@@ -133,15 +137,15 @@ def edge_square(state: State, at: int, opened: float, high: float, low: float, c
         return math.nan
     sums = at + _HEADER
     place = int(state[at + 5])
-    pair = sums + 2 * _SUMS + _PAIR * place
+    pair = sums + 3 * _SUMS + _PAIR * place
     if state[at + 4] == pairs:
         _account(state, sums, pair, -1.0)
     else:
         state[at + 4] += 1.0
-    r1 = 0.5 * (math.log(high / opened) + math.log(low / opened))
-    r2 = 0.5 * (math.log(opened / high_before) + math.log(opened / low_before))
-    r3 = 0.5 * (math.log(high / close_before) + math.log(low / close_before))
-    r4 = 0.5 * (math.log(close_before / high_before) + math.log(close_before / low_before))
+    r1 = 0.5 * math.log((high / opened) * (low / opened))
+    r2 = 0.5 * math.log((opened / high_before) * (opened / low_before))
+    r3 = 0.5 * math.log((high / close_before) * (low / close_before))
+    r4 = 0.5 * math.log((close_before / high_before) * (close_before / low_before))
     r5 = math.log(opened / close_before)
     opens = -1.0
     closes = -1.0
