@@ -177,8 +177,10 @@ def _bar_columns(bars: Sequence[Bar]) -> pb.BarColumns:
         close=[bar.close for bar in bars],
         volume=[bar.volume for bar in bars],
     )
-    if any(bar.split_ratio is not None for bar in bars):
-        message.split_ratio.extend(math.nan if bar.split_ratio is None else bar.split_ratio for bar in bars)
+    for name in ("split_ratio", "dividend"):
+        numbers = [getattr(bar, name) for bar in bars]
+        if any(number is not None for number in numbers):
+            getattr(message, name).extend(math.nan if number is None else number for number in numbers)
     for name in ("start_us", "available_us"):
         values = [getattr(bar, name) for bar in bars]
         if any(value is not None for value in values):

@@ -66,6 +66,8 @@ class Bar:
     split_ratio
         New shares for one old share, where a split takes effect between the bar before and this one. ``None``, as a rule:
         the server knows the splits that the last back-fill knew, and refuses another ratio than theirs.
+    dividend
+        Likewise cash for one share, on the basis after the split, for views that are adjusted for dividends.
     """
 
     event_us: int
@@ -77,6 +79,7 @@ class Bar:
     start_us: int | None = None
     available_us: int | None = None
     split_ratio: float | None = None
+    dividend: float | None = None
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Bar:
@@ -95,7 +98,7 @@ class Bar:
                 name: None if values[name] is None else int(values[name]) for name in values if name.endswith("_us")
             }
             real = {
-                name: None if values[name] is None and name == "split_ratio" else float(values[name])
+                name: None if values[name] is None and name in {"split_ratio", "dividend"} else float(values[name])
                 for name in values
                 if not name.endswith("_us")
             }

@@ -1,14 +1,19 @@
-"""A source of session bars and one of trades, with two shares in the instrument master."""
+"""A source of session bars and one of trades, with two shares in the instrument master; and the commands."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+import typer
+from tapeline.cli import ingest as commands
+from tapeline.core.settings import get_settings
 from tapeline.core.timestamps import MINUTE_US, to_us
 from tapeline.ingestion import Instrument, Source
 from tapeline.storage.reference import append_instruments, register_source
+from typer.testing import CliRunner, Result
 
 LISTED = to_us("2000-01-01T00:00:00+00:00")
 
@@ -29,3 +34,23 @@ def ticks(connection: psycopg.Connection[Any], daily: Source) -> Source:
     source = Source("ticks", "trades")
     register_source(connection, source)
     return source
+
+
+@pytest.fixture
+def run(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setenv("TAPELINE_POSTGRES_URL", database)
+    monkeypatch.setenv("TAPELINE_HOME", str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "160")
+    get_settings.cache_clear()
+    app = typer.Typer()
+    commands.register(app)
+
+    def invoke(*arguments: str, code: int = 0) -> Result:
+        result = CliRunner().invoke(app, list(arguments))
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        assert result.exit_code == code, result.output
+        return result
+
+    yield invoke
+    get_settings.cache_clear()

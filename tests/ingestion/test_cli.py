@@ -7,33 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
-from tapeline.cli import ingest as commands
 from tapeline.core.errors import ParameterError, UnknownNameError
-from tapeline.core.settings import get_settings
-from typer.testing import CliRunner, Result
 
 BARS = "Ticker,date,open,high,low,Last,volume\nORCL,2013-02-28,11,8,9,10,1\nORCL,2013-03-01,10,12,9,11,1\n"
-
-
-@pytest.fixture
-def run(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setenv("TAPELINE_POSTGRES_URL", database)
-    monkeypatch.setenv("TAPELINE_HOME", str(tmp_path))
-    monkeypatch.setenv("COLUMNS", "160")
-    get_settings.cache_clear()
-    app = typer.Typer()
-    commands.register(app)
-
-    def invoke(*arguments: str, code: int = 0) -> Result:
-        result = CliRunner().invoke(app, list(arguments))
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        assert result.exit_code == code, result.output
-        return result
-
-    yield invoke
-    get_settings.cache_clear()
 
 
 def test_a_file_from_refusal_to_repair(run: Any, tmp_path: Path) -> None:

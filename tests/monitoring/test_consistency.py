@@ -208,7 +208,7 @@ def test_a_split_that_was_not_published_is_named(scene: Scene) -> None:
     scene.client.predict(["BBB"], live_bars={"BBB": scene.live_bars("BBB")})
     report = scene.verify()
     assert report.mismatch_count > 0
-    assert set(report.causes) == {Cause.SPLIT}
+    assert set(report.causes) == {Cause.ACTION}
 
 
 def test_a_split_that_only_the_caller_knows_is_named(scene: Scene) -> None:
@@ -216,7 +216,7 @@ def test_a_split_that_only_the_caller_knows_is_named(scene: Scene) -> None:
     scene.client.predict(["BBB"], live_bars={"BBB": [bars[0], replace(bars[1], split_ratio=2.0)]})
     report = scene.verify()
     assert report.mismatch_count > 0
-    assert set(report.causes) == {Cause.SPLIT}
+    assert set(report.causes) == {Cause.ACTION}
     _record_split(scene, "BBB", 59)
     with scene.connect() as connection:
         connection.execute("UPDATE tapeline.corporate_actions SET created_timestamp = '2000-01-01'")

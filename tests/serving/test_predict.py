@@ -7,9 +7,9 @@ import dataclasses
 import numpy as np
 import pytest
 from tapeline.core.timestamps import MINUTE_US
+from tapeline.storage.actions import actions_key
 from tapeline.storage.keys import entity_key_sorted, view_prefix
 from tapeline.storage.packed import Layout, encode_many
-from tapeline.storage.splits import splits_key
 from tapeline.storage.state_codec import decode_state, encode_state, state_key
 from tapeline_client import (
     Bar,
@@ -177,11 +177,11 @@ def test_live_trades_are_adjusted_for_a_known_split(served: Served, bars_before:
     assert expected[-1].tobytes() != unadjusted[-1].tobytes()
 
 
-def test_damaged_splits_are_refused(served: Served) -> None:
+def test_damaged_actions_are_refused(served: Served) -> None:
     history = world.bar_history(4, 60)
     world.put_bars(served.store, "tapeline", "AAA", history, STORED)
-    served.store.set(splits_key("tapeline", "AAA"), b"rubbish")
-    with pytest.raises(ServerError, match="splits of AAA"):
+    served.store.set(actions_key("tapeline", "AAA"), b"rubbish")
+    with pytest.raises(ServerError, match="corporate actions of AAA"):
         served.client.predict(["AAA"], live_bars={"AAA": [bar(history, STORED)]})
 
 

@@ -25,14 +25,14 @@ from tapeline.compute.sessions import SessionTimes, session_times
 from tapeline.core.settings import Settings
 from tapeline.core.timestamps import DAY_US, MINUTE_US, SECOND_US, format_us, from_us, to_us
 from tapeline.features.request import FeatureRequest
-from tapeline.features.versions import SplitVersions
+from tapeline.features.versions import ActionVersions
 from tapeline.features.view import FeatureViewSpec, SessionBars, TradeBars
 from tapeline.kernels import cache_folder
 from tapeline.kernels.bars import BAR_COLUMNS, BAR_STATE_SIZE, time_bars_batch
 from tapeline.registry import BundleManifest, FeatureReference, Registry, Sessions, ViewReference, write_bundle
+from tapeline.storage.actions import publish_actions
 from tapeline.storage.keys import entity_key_sorted, view_prefix
 from tapeline.storage.packed import Layout, encode_many
-from tapeline.storage.splits import publish_splits
 from tapeline.storage.state_codec import SavedState, encode_state, state_key
 
 from tests.registry.bundles import linear_model, make_sample
@@ -158,9 +158,16 @@ class TradeHistory:
 
 def put_split(client: redis.Redis, project: str, symbol: str, event_us: int, ratio: float, *, known_us: int) -> None:
     """Publish one split, as a back-fill would."""
-    times = [np.array([value]) for value in (event_us, 0, known_us, known_us)]
-    splits = SplitVersions(*times, np.array([False]), np.array([ratio]))
-    publish_splits(client, project, {symbol: splits}, known_us)
+    put_actions(client, project, symbol, [(event_us, 0, known_us, ratio, 0.0)])
+
+
+def put_actions(
+    client: redis.Redis, project: str, symbol: str, rows: Sequence[tuple[int, int, int, float, float]]
+) -> None:
+    """Publish event, sequence, available time, ratio and dividend of some actions, as a back-fill would."""
+    event, sequence, known, ratio, dividend = (np.array(column) for column in zip(*rows, strict=True))
+    versions = ActionVersions(event, sequence, known, known, np.zeros(len(rows), dtype=np.bool_), ratio, dividend)
+    publish_actions(client, project, {symbol: versions}, int(known.max()))
 
 
 def trade_history(seed: int, count: int, *, last_us: int = NOW_US - 60 * SECOND_US) -> TradeHistory:

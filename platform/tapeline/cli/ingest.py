@@ -19,6 +19,16 @@ if TYPE_CHECKING:
 
 SinceOption = Annotated[str | None, typer.Option(help="Only rows whose event is at or after this moment (ISO 8601).")]
 UntilOption = Annotated[str | None, typer.Option(help="Only rows whose event is at or before this moment.")]
+MapOption = Annotated[
+    list[str] | None, typer.Option("--map", help="COLUMN=ours, for example 'Last Price=close'; repeatable.")
+]
+ZoneOption = Annotated[str | None, typer.Option(help="Zone of times that carry none: America/Chicago.")]
+TimeFormatOption = Annotated[
+    str | None, typer.Option(help="strptime format of times, or epoch_s, epoch_ms, epoch_us, epoch_ns.")
+]
+DateFormatOption = Annotated[str | None, typer.Option(help="strptime format of dates, if not that of times.")]
+SymbolOption = Annotated[str | None, typer.Option(help="The one symbol of a file without a symbol column.")]
+DescriptionOption = Annotated[str, typer.Option(help="What a new source is.")]
 StrictOption = Annotated[
     bool, typer.Option("--strict", help="Stop at the first bad row, writing nothing, instead of quarantining it.")
 ]
@@ -31,6 +41,7 @@ def register(app: typer.Typer) -> None:
     ingesting.command("us-daily")(us_daily)
     ingesting.command("cme-trades")(cme_trades)
     ingesting.command("file")(file)
+    ingesting.command("actions")(actions)
     app.add_typer(ingesting, name="ingest")
     waiting = typer.Typer(help="Rows that validation refused.", no_args_is_help=True)
     waiting.command("list")(list_quarantine)
@@ -61,13 +72,10 @@ def file(
     kind: Annotated[
         str | None, typer.Option(help="bars, trades, quotes or book_events; of a known source, what it is.")
     ] = None,
-    columns: Annotated[
-        list[str] | None, typer.Option("--map", help="COLUMN=ours, for example 'Last Price=close'; repeatable.")
-    ] = None,
-    timezone: Annotated[str | None, typer.Option(help="Zone of times that carry none: America/Chicago.")] = None,
-    time_format: Annotated[
-        str | None, typer.Option(help="strptime format of times, or epoch_s, epoch_ms, epoch_us, epoch_ns.")
-    ] = None,
+    columns: MapOption = None,
+    timezone: ZoneOption = None,
+    time_format: TimeFormatOption = None,
+    date_format: DateFormatOption = None,
     ambiguous: Annotated[
         str, typer.Option(help="Local times that happen twice: quarantine, earliest or latest.")
     ] = "quarantine",
@@ -75,10 +83,10 @@ def file(
     lag: Annotated[
         str | None, typer.Option(help="How long after its event a row was available, declared for good: 15m.")
     ] = None,
-    symbol: Annotated[str | None, typer.Option(help="The one symbol of a file without a symbol column.")] = None,
+    symbol: SymbolOption = None,
     bar_width: Annotated[str | None, typer.Option(help="Length of bars that have only a start or an end: 1m.")] = None,
     first_sequence: Annotated[int, typer.Option(help="Number of each symbol's first row, if rows have none.")] = 0,
-    description: Annotated[str, typer.Option(help="What a new source is.")] = "",
+    description: DescriptionOption = "",
     new_instruments: Annotated[
         bool, typer.Option("--new-instruments", help="Enter unknown symbols in the instrument master.")
     ] = False,
@@ -103,6 +111,7 @@ def file(
         columns=_mapping(columns or []),
         timezone=timezone,
         time_format=time_format,
+        date_format=date_format,
         ambiguous=ambiguous,  # type: ignore[arg-type]  # checked by Layout
         symbol=symbol,
         bar_width_us=None if bar_width is None else parse_duration_us(bar_width),
@@ -117,6 +126,40 @@ def file(
         return _declaration(connection, source, kind, lag, calendar, description)
 
     _run(path, declare, layout, since, until, new, strict, as_json)
+
+
+def actions(
+    path: Annotated[Path, typer.Argument(help="A .csv, .csv.gz or .parquet file.", show_default=False)],
+    source: Annotated[str, typer.Option(help="Name of the source that reports them.", show_default=False)],
+    columns: MapOption = None,
+    timezone: ZoneOption = None,
+    time_format: TimeFormatOption = None,
+    date_format: DateFormatOption = None,
+    symbol: SymbolOption = None,
+    description: DescriptionOption = "",
+    strict: StrictOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Splits and cash dividends, from a CSV or Parquet file. Columns named as ours need no mapping.
+
+    Rows have: symbol, ex_date; ratio (of a split: new shares for one old share), or amount (of a dividend: cash for one
+    share on that day) and perhaps currency; published_timestamp, or published_date: known when that day has ended. Where
+    several take effect together, sequence. A row with a true deleted retracts.
+    """
+    from tapeline.ingestion import Layout, Source
+
+    layout = Layout(
+        columns=_mapping(columns or []),
+        timezone=timezone,
+        time_format=time_format,
+        date_format=date_format,
+        symbol=symbol,
+    )
+
+    def declare(_: Any) -> Source:
+        return Source(source, "actions", description=description)
+
+    _run(path, declare, layout, None, None, None, strict, as_json)
 
 
 def _mapping(pairs: Sequence[str]) -> dict[str, str]:
@@ -141,8 +184,11 @@ def _declaration(
     if known is None and kind is None:
         return name  # which says that there is no such source, and which there are
     kind = kind or (known.kind if known else "")
+    if kind == "actions":
+        raise ParameterError(f"{name} holds corporate actions", remedy="Use: tapeline ingest actions")
     if kind not in RAW_TABLES:
-        raise ParameterError(f"kind is {kind!r}", where="--kind", remedy=f"Use one of {', '.join(RAW_TABLES)}")
+        kinds = ", ".join(one for one in RAW_TABLES if one != "actions")
+        raise ParameterError(f"kind is {kind!r}", where="--kind", remedy=f"Use one of {kinds}")
     lag_us = (known.declared_lag_us if known else 0) if lag is None else 0 if lag == "0" else parse_duration_us(lag)
     if calendar is None and known is not None:
         calendar = known.calendar

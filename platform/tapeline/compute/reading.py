@@ -13,7 +13,7 @@ from psycopg import sql
 
 from tapeline.compute.history import Versions
 from tapeline.core.timestamps import from_us, to_us
-from tapeline.features.versions import ActionVersions, Integers, SplitVersions
+from tapeline.features.versions import ActionVersions, Integers
 from tapeline.features.view import FeatureViewSpec
 from tapeline.storage.arrow import read_arrow
 from tapeline.storage.snapshots import Progress, action_kinds, raw_table
@@ -230,15 +230,10 @@ def read_actions(
     return _read_actions(connection, action_kinds(spec), changes)
 
 
-def read_all_splits(connection: psycopg.Connection[Any], symbols: Sequence[str]) -> dict[str, SplitVersions]:
-    """All versions of the splits of each symbol."""
+def read_all_actions(connection: psycopg.Connection[Any], symbols: Sequence[str]) -> dict[str, ActionVersions]:
+    """All versions of the splits and dividends of each symbol."""
     changes = [Change(symbol, BEGINNING_US, END_US, BEGINNING_US, 0) for symbol in symbols]
-    return {
-        symbol: SplitVersions(
-            found.event_us, found.sequence // 2, found.available_us, found.created_us, found.deleted, found.ratio
-        )
-        for symbol, found in zip(symbols, _read_actions(connection, ["split"], changes), strict=True)
-    }
+    return dict(zip(symbols, _read_actions(connection, ["split", "dividend"], changes), strict=True))
 
 
 def _read_actions(

@@ -127,7 +127,7 @@ class RowRunner:
             return self._run_stored(state, event_us, sequence, available_us, values, actions, floor)
         assert state.bars is not None
         if not self.plan.dividends:
-            actions = Actions.of_splits(actions.event_us, actions.ratio)
+            actions = actions.splits_only
         bars, builder = self.builder.advance_adjusted(state.bars, event_us, sequence, available_us, values, actions)
         return self._run_built(state, bars, builder, floor)
 

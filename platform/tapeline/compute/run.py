@@ -23,7 +23,7 @@ from tapeline.compute.reading import (
     Change,
     declared_lag_us,
     read_actions,
-    read_all_splits,
+    read_all_actions,
     read_changes,
     read_versions,
     source_symbols,
@@ -35,6 +35,7 @@ from tapeline.core.settings import get_settings
 from tapeline.core.timestamps import to_us
 from tapeline.features.versions import Integers
 from tapeline.features.view import FeatureViewSpec
+from tapeline.storage.actions import publish_actions
 from tapeline.storage.feature_tables import append_rows, qualified_name, read_stored, register_view
 from tapeline.storage.snapshots import (
     Progress,
@@ -45,7 +46,6 @@ from tapeline.storage.snapshots import (
     write_progress,
     write_snapshots,
 )
-from tapeline.storage.splits import publish_splits
 from tapeline.storage.state_codec import SavedState
 
 RAW_ROWS_MAX = 2_000_000
@@ -121,7 +121,7 @@ def backfill(
     """Compute a view's features over all raw rows that it has not seen yet, and add them to its table.
 
     Registers the view version and creates its table if need be. What was computed before is continued from state
-    snapshots; corrections, late rows, retractions and splits add new rows from the moment they became known. Running it
+    snapshots; corrections, late rows, retractions, splits and dividends add new rows from the moment they became known. Running it
     again adds nothing, and a run that was killed is taken up where its last transaction ended. The rows that stand in the
     table do not depend on how the work was divided into runs.
 
@@ -134,8 +134,8 @@ def backfill(
     symbols
         Entities; all of the source if not given.
     redis
-        If given, the newest state of each entity is written there, for streams and requests to continue, and all its splits,
-        which live rows are adjusted for.
+        If given, the newest state of each entity is written there, for streams and requests to continue, and all its
+        splits and dividends, which live rows are adjusted for.
     project
         Prefix of the Redis keys; that of the settings if not given.
     on_entity
@@ -187,14 +187,14 @@ def backfill(
             )  # what it says must have been recorded before the reading, not before the run
             with connection.transaction():
                 newest = newest_states(connection, spec, chosen)
-                splits = read_all_splits(connection, chosen)
+                actions = read_all_actions(connection, chosen)
             project = project or get_settings().project
             try:
-                publish_splits(redis, project, splits, read_us)
+                publish_actions(redis, project, actions, read_us)
                 published = publish_states(redis, project, spec, newest)
             except redis_library.RedisError as error:
                 raise UnavailableError(
-                    f"the newest states and splits could not be written to Redis: {error}",
+                    f"the newest states and corporate actions could not be written to Redis: {error}",
                     where=f"view {spec.name}@{spec.version}",
                     remedy="Start it and run the back-fill again: the feature table is complete",
                 ) from error

@@ -15,7 +15,7 @@ import numpy as np
 from tapeline.core.errors import InvalidDataError
 from tapeline.core.timestamps import format_us
 from tapeline.features.timeframes import NO_BAR_US, FrameCalendar, TimeFrame
-from tapeline.features.versions import Actions, Floats, Integers
+from tapeline.features.versions import CORRECT_IT, Actions, Floats, Integers
 from tapeline.features.view import LongerBars, Rows, SessionBars, TradeBars, TradedBars
 from tapeline.kernels.bars import (
     AVAILABLE,
@@ -123,7 +123,7 @@ class BarBuilder(ABC):
         seen_us = int(state[TIME]) if state[FINISHED] + state[COUNT] > 0.0 else -NEVER_US
         at = actions.event_us + self.adjusted_us
         chosen = (at >= seen_us) & (at < event_us[-1])
-        return Actions(actions.event_us[chosen], actions.ratio[chosen], actions.dividend[chosen])
+        return actions.chosen(chosen)
 
     @abstractmethod
     def flush(self, state: Floats) -> tuple[Floats, Floats]:
@@ -161,7 +161,7 @@ class BarBuilder(ABC):
             raise InvalidDataError(
                 f"a dividend of {dividend} is not below the last price",
                 where=f"effective at {format_us(effective_us)}",
-                remedy="Correct or retract it in tapeline.corporate_actions",
+                remedy=CORRECT_IT,
             )
         return adjusted
 

@@ -7,6 +7,7 @@ versions: the first sighting, corrections, retractions.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,58 +19,6 @@ from tapeline.core.timestamps import format_us
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class SplitVersions:
-    """Stored versions of one entity's splits, in any order.
-
-    Attributes
-    ----------
-    event_us, sequence
-        int64 (N,): the key; a split takes effect at its event.
-    available_us, created_us
-        int64 (N,): which version is the newest one known at a moment.
-    deleted
-        bool (N,): retractions.
-    ratio
-        float64 (N,): new shares for one old share.
-    """
-
-    event_us: Integers
-    sequence: Integers
-    available_us: Integers
-    created_us: Integers
-    deleted: Flags
-    ratio: Floats
-
-    @classmethod
-    def none(cls) -> SplitVersions:
-        """No splits."""
-        empty = np.empty(0, dtype=np.int64)
-        return cls(empty, empty, empty, empty, np.empty(0, dtype=np.bool_), np.empty(0))
-
-    def __len__(self) -> int:
-        return len(self.event_us)
-
-    def known_at(self, moment_us: int) -> tuple[Integers, Floats]:
-        """Effective times and ratios, in order of time, of the splits known at a moment."""
-        known = np.flatnonzero(self.available_us <= moment_us)
-        known = known[newest_of_keys(self.event_us, self.sequence, self.available_us, self.created_us, known)]
-        known = known[~self.deleted[known]]
-        return self.event_us[known], self.ratio[known]
-
-    def recorded_by(self, moment_us: int) -> SplitVersions:
-        """The versions that had been recorded by a moment."""
-        kept = self.created_us <= moment_us
-        return SplitVersions(
-            self.event_us[kept],
-            self.sequence[kept],
-            self.available_us[kept],
-            self.created_us[kept],
-            self.deleted[kept],
-            self.ratio[kept],
-        )
 
 
 @dataclass(frozen=True)
@@ -96,16 +45,56 @@ class Actions:
         return cls(np.empty(0, dtype=np.int64), np.empty(0), np.empty(0))
 
     @classmethod
-    def of_splits(cls, event_us: Integers, ratio: Floats) -> Actions:
-        """Splits only."""
-        return cls(event_us, ratio, np.zeros(len(event_us)))
+    def of(cls, splits: Sequence[tuple[int, float]], dividends: Sequence[tuple[int, float]]) -> Actions:
+        """Actions from effective times and ratios of splits, and effective times and amounts of dividends, in any order."""
+        rows = [(at, False, ratio, 0.0) for at, ratio in splits] + [(at, True, 1.0, cash) for at, cash in dividends]
+        rows.sort(key=lambda row: row[:2])
+        return cls(
+            np.array([row[0] for row in rows], dtype=np.int64),
+            np.array([row[2] for row in rows], dtype=np.float64),
+            np.array([row[3] for row in rows], dtype=np.float64),
+        )
+
+    def __len__(self) -> int:
+        return len(self.event_us)
+
+    def chosen(self, which: Flags) -> Actions:
+        """Some of them."""
+        return Actions(self.event_us[which], self.ratio[which], self.dividend[which])
+
+    @property
+    def splits_only(self) -> Actions:
+        """Without the dividends."""
+        return self.chosen(self.dividend == 0.0) if self.dividend.any() else self
+
+    @property
+    def splits(self) -> tuple[tuple[int, float], ...]:
+        """Effective times and ratios of the splits."""
+        which = self.dividend == 0.0
+        return tuple(zip(self.event_us[which].tolist(), self.ratio[which].tolist(), strict=True))
+
+    @property
+    def dividends(self) -> tuple[tuple[int, float], ...]:
+        """Effective times and amounts of the dividends."""
+        which = self.dividend != 0.0
+        return tuple(zip(self.event_us[which].tolist(), self.dividend[which].tolist(), strict=True))
 
 
 @dataclass(frozen=True)
 class ActionVersions:
-    """Stored versions of one entity's splits and dividends. See :class:`SplitVersions`.
+    """Stored versions of one entity's splits and dividends, in any order.
 
-    ``sequence`` tells actions of one time apart and is even for splits, odd for dividends.
+    Attributes
+    ----------
+    event_us, sequence
+        int64 (N,): the key; an action takes effect at its event. ``sequence`` tells apart those of one time, and is even
+        for splits, odd for dividends.
+    available_us, created_us
+        int64 (N,): which version is the newest one known at a moment.
+    deleted
+        bool (N,): retractions.
+    ratio, dividend
+        float64 (N,): as of :class:`Actions`.
     """
 
     event_us: Integers
@@ -115,6 +104,9 @@ class ActionVersions:
     deleted: Flags
     ratio: Floats
     dividend: Floats
+
+    def __len__(self) -> int:
+        return len(self.event_us)
 
     def known_at(self, moment_us: int) -> Actions:
         """The actions known at a moment."""
@@ -176,6 +168,26 @@ def split_ratios(previous_event_us: int | None, event_us: Integers, split_us: In
     return ratios
 
 
+def close_before(close: float, end_us: float, actions: Actions, number: int) -> float:
+    """A close on the basis on which an action takes effect.
+
+    Parameters
+    ----------
+    close, end_us
+        The close, and the end of its bar.
+    actions
+        In order of time.
+    number
+        Place of the action among them; those from the bar's end up to it count.
+    """
+    for i in range(number):
+        if end_us <= actions.event_us[i]:
+            close = close / float(actions.ratio[i]) - float(actions.dividend[i])
+    return close
+
+
+CORRECT_IT = "Correct or retract it with: tapeline ingest actions"
+"""What to do about a dividend that cannot be."""
 LAST_CLOSE_SIZE = 2
 """Slots of what dividends of stored bars need to know of the bars before: the last close (0: none), its bar's end."""
 
@@ -219,15 +231,12 @@ def dividend_ratios(
         follows = bar > 0 or (previous_event_us is not None and previous_event_us <= at)
         if bar == len(ratios) or not follows or closes[before] == 0.0:
             continue
-        price = float(closes[before])
-        for i in range(number):
-            if ends[before] <= actions.event_us[i]:
-                price = price / float(actions.ratio[i]) - float(actions.dividend[i])
+        price = close_before(float(closes[before]), float(ends[before]), actions, number)
         if not dividend < price:
             raise InvalidDataError(
                 f"a dividend of {dividend} is not below the close {price} before it",
                 where=f"effective at {format_us(at)}",
-                remedy="Correct or retract it in tapeline.corporate_actions",
+                remedy=CORRECT_IT,
             )
         ratios[bar] *= price / (price - dividend)
     return ratios, np.array([closes[-1], ends[-1]])

@@ -10,7 +10,7 @@ from tapeline.ingestion.packaged import PACKAGED
 from tapeline.ingestion.pipeline import NewInstruments, ingest
 from tapeline.ingestion.quarantine import RefusedRow, ReplayReport, list_refused, replay
 from tapeline.ingestion.report import IngestReport
-from tapeline.storage.reference import Instrument, Source, Split
+from tapeline.storage.reference import Instrument, Source
 
 __all__ = [
     "PACKAGED",
@@ -22,7 +22,6 @@ __all__ = [
     "RefusedRow",
     "ReplayReport",
     "Source",
-    "Split",
     "ingest",
     "list_refused",
     "replay",

@@ -14,18 +14,21 @@ from tapeline.storage.raw import RawKind
 Ambiguous = Literal["quarantine", "earliest", "latest"]
 
 TIME_COLUMNS = ("event_timestamp", "start_timestamp", "published_timestamp")
+DATE_COLUMNS = ("date", "ex_date")
 _SHARED = ("symbol", "event_timestamp", "published_timestamp", "sequence", "deleted")
 COLUMNS: dict[str, tuple[str, ...]] = {
     "bars": (*_SHARED, "date", "start_timestamp", "open", "high", "low", "close", "volume"),
     "trades": (*_SHARED, "price", "size", "side"),
     "quotes": (*_SHARED, "bid_price", "bid_size", "ask_price", "ask_size"),
     "book_events": (*_SHARED, "action", "side", "price", "size", "order_id"),
+    "actions": (*_SHARED, "kind", "ex_date", "published_date", "ratio", "amount", "currency"),
 }
 _REQUIRED: dict[str, tuple[str, ...]] = {
     "bars": ("symbol", "open", "high", "low", "close"),
     "trades": ("symbol", "event_timestamp", "price", "size"),
     "quotes": ("symbol", "event_timestamp", "bid_price", "ask_price"),
     "book_events": ("symbol", "event_timestamp", "action", "side"),
+    "actions": ("symbol",),
 }
 _ADJUSTED = re.compile(r"\badj(usted)?\b")
 
@@ -43,6 +46,8 @@ class Layout:
     time_format
         A ``strptime`` format for times in text, or ``epoch_s``, ``epoch_ms``, ``epoch_us``, ``epoch_ns``. ISO 8601 if
         none.
+    date_format
+        The same for dates; that of times if none.
     ambiguous
         What becomes of a local time that the end of summer time makes happen twice.
     symbol
@@ -56,6 +61,7 @@ class Layout:
     columns: Mapping[str, str] = field(default_factory=dict)
     timezone: str | None = None
     time_format: str | None = None
+    date_format: str | None = None
     ambiguous: Ambiguous = "quarantine"
     symbol: str | None = None
     bar_width_us: int | None = None
@@ -75,7 +81,7 @@ class Layout:
     def reading(self) -> dict[str, Any]:
         """What a value's reading depends on, but for the names: kept beside a refused row, so that it can be read again."""
         kept = asdict(self)
-        return {name: kept[name] for name in ("timezone", "time_format", "ambiguous", "bar_width_us")}
+        return {name: kept[name] for name in ("timezone", "time_format", "date_format", "ambiguous", "bar_width_us")}
 
 
 def plain(name: str) -> str:
@@ -109,7 +115,9 @@ def resolve(kind: RawKind, have: Sequence[str], layout: Layout, where: str) -> d
         if theirs not in layout.columns and ours in COLUMNS[kind] and ours not in found:
             found[ours] = theirs
     for ours, theirs in found.items():
-        if ours not in ("symbol", *TIME_COLUMNS) and _ADJUSTED.search(plain(theirs).replace("_", " ")):
+        if ours not in ("symbol", *TIME_COLUMNS, *DATE_COLUMNS, "published_date") and _ADJUSTED.search(
+            plain(theirs).replace("_", " ")
+        ):
             raise _adjusted(theirs, where)
     if layout.symbol is not None:
         if "symbol" in found and "symbol" in layout.columns.values():
@@ -123,7 +131,7 @@ def _adjusted(column: str, where: str) -> InvalidDataError:
     return InvalidDataError(
         f"column {column!r} holds adjusted prices, which look ahead: they are scaled by splits and dividends of later years",
         where=where,
-        remedy="Map the price as traded; splits are applied when features are computed, as they were known at the time",
+        remedy="Map what was traded and paid; splits and dividends are applied when features are computed, as known then",
     )
 
 
@@ -139,6 +147,9 @@ def _check_complete(kind: RawKind, found: dict[str, str], have: Sequence[str], l
             raise InvalidDataError(
                 f"the bars have only {one}", where=where, remedy="Name the other column too, or give the bars' width"
             )
+    if kind == "actions":
+        missing += ["ex_date"] * found.keys().isdisjoint(("ex_date", "event_timestamp"))
+        missing += ["ratio (of splits) or amount (of dividends)"] * found.keys().isdisjoint(("ratio", "amount"))
     if not missing:
         return
     hints = []

@@ -18,8 +18,8 @@ from tapeline.core.hashing import sha256_file
 from tapeline.core.timestamps import MINUTE_US
 from tapeline.ingestion.inputs import CsvInput, Input, open_input
 from tapeline.ingestion.layout import Layout
-from tapeline.ingestion.master import FUTURES, SHARES, SPLITS
-from tapeline.storage.reference import Instrument, Source, Split
+from tapeline.ingestion.master import FUTURES, SHARES, SPLITS, Split
+from tapeline.storage.reference import Instrument, Source
 
 
 @dataclass(frozen=True, slots=True)

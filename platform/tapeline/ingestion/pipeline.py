@@ -16,6 +16,7 @@ from tapeline.core.clock import Clock, LiveClock
 from tapeline.core.errors import EmptyDataError, InvalidDataError, ParameterError, UnknownNameError
 from tapeline.core.settings import Settings, get_settings
 from tapeline.core.timestamps import format_us, from_us
+from tapeline.ingestion.actions import ActionChecks, actions_of_splits
 from tapeline.ingestion.calendars import Coverage
 from tapeline.ingestion.inputs import Input, open_input
 from tapeline.ingestion.layout import Layout, resolve
@@ -29,7 +30,6 @@ from tapeline.storage.reference import (
     Instrument,
     Source,
     append_instruments,
-    append_splits,
     find_source,
     read_instruments,
     register_source,
@@ -153,7 +153,9 @@ def ingest(
     register_source(connection, declared)
     report = IngestReport(declared.name, declared.kind)
     report.instruments_added = append_instruments(connection, [*instruments, *job.declared_now])
-    report.splits_added = append_splits(connection, splits, clock=clock)
+    if splits:
+        counts = append_rows(connection, "actions", actions_of_splits(splits), declared.name, clock=clock)
+        report.splits_added = counts.added + counts.corrections
     job.run(known, report, on_rows)
     report.seconds = time.perf_counter() - begun
     return report
@@ -206,7 +208,7 @@ class _Job:
         known = [*read_instruments(self._connection), *packaged]
         names = {one.symbol for one in known}
         unknown = sorted(symbols - names)
-        if unknown and new is None:
+        if unknown and new is None and self._source.kind != "actions":  # of these, lists hold whole markets
             more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
             where = f"{self._input.name}{more}; new ones are declared with --new-instruments"
             raise UnknownNameError("symbol", unknown[0], names, where=where)
@@ -247,7 +249,8 @@ class _Job:
         return found
 
     def _checked(self, instruments: Sequence[Instrument]) -> Iterator[Checked]:
-        validator = Validator(self._source, self._columns, self._layout, instruments, self._input.name)
+        actions = ActionChecks(self._connection, self._source, instruments) if self._source.kind == "actions" else None
+        validator = Validator(self._source, self._columns, self._layout, instruments, self._input.name, actions=actions)
         for batch in self._input.batches(list(dict.fromkeys(self._columns.values()))):
             yield validator.check(batch)
 

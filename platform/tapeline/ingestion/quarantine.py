@@ -19,12 +19,13 @@ from psycopg.rows import class_row, tuple_row
 from tapeline.core.clock import Clock, LiveClock
 from tapeline.core.errors import InvalidDataError, ParameterError, UnknownNameError
 from tapeline.core.hashing import canonical_json
+from tapeline.ingestion.actions import ActionChecks
 from tapeline.ingestion.inputs import Batch
 from tapeline.ingestion.layout import COLUMNS, Layout
 from tapeline.ingestion.reading import UTC_US
 from tapeline.ingestion.validation import Checked, Validator
 from tapeline.storage.arrow import copy_arrow
-from tapeline.storage.raw import append_rows
+from tapeline.storage.raw import RAW_TABLES, append_rows
 from tapeline.storage.reference import Source, find_source, read_instruments
 
 _READING = "reading"  # key in the content: how its values are to be read
@@ -248,13 +249,17 @@ def _replay_group(
     frame = pl.DataFrame(values, schema=dict.fromkeys(names, pl.String))
     ids = np.array([row.id for row in rows], dtype=np.int64)
     instruments = read_instruments(connection, frame["symbol"].drop_nulls().unique().to_list())
-    validator = Validator(source, {name: name for name in names}, layout, instruments, "quarantine", in_order=False)
+    actions = ActionChecks(connection, source, instruments) if source.kind == "actions" else None
+    columns = {name: name for name in names}
+    validator = Validator(source, columns, layout, instruments, "quarantine", actions=actions, in_order=False)
     checked = validator.check(Batch(ids, frame))
     report.refused.update(dict(checked.bad.select("row", "reason").rows()))
     if checked.good.is_empty():
         return
     edited = pl.col("row").is_in([number for number, edit in edits.items() if edit])
-    arrival = pl.max_horizontal(pl.lit(clock.now_us()).cast(UTC_US), "event_timestamp")
+    arrival = pl.lit(clock.now_us()).cast(UTC_US)
+    if not RAW_TABLES[source.kind].announced:
+        arrival = pl.max_horizontal(arrival, "event_timestamp")
     good = checked.good.with_columns(
         published_timestamp=pl.when(edited & pl.col("published_timestamp").is_null())
         .then(arrival)

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import polars as pl
 
 from tapeline.core.errors import InvalidDataError, NaiveTimestampError
-from tapeline.ingestion.layout import COLUMNS, TIME_COLUMNS, Layout
+from tapeline.ingestion.layout import COLUMNS, DATE_COLUMNS, TIME_COLUMNS, Layout
 from tapeline.storage.raw import RawKind
 
 UTC_US = pl.Datetime("us", "UTC")
-_FLOATS = frozenset({"open", "high", "low", "close", "volume", "price", "size", "bid_price", "bid_size", "ask_price", "ask_size"})  # fmt: skip
-_TEXTS = frozenset({"symbol", "action", "order_id"})
+_FLOATS = frozenset({"open", "high", "low", "close", "volume", "price", "size", "bid_price", "bid_size", "ask_price", "ask_size", "ratio", "amount"})  # fmt: skip
+_TEXTS = frozenset({"symbol", "action", "order_id", "kind", "currency"})
 _SIDES = {"1": 1, "+1": 1, "b": 1, "buy": 1, "bid": 1, "-1": -1, "s": -1, "sell": -1, "ask": -1, "0": 0, "": 0, "unknown": 0}  # fmt: skip
 _FLAGS = {"true": True, "t": True, "1": True, "yes": True, "false": False, "f": False, "0": False, "no": False}
 _NAME_THE_ZONE = "Give each an offset, as in 2013-03-01T21:00:00+00:00, or name the zone with --timezone"
@@ -27,7 +27,8 @@ DTYPES: dict[str, pl.DataType | type[pl.DataType]] = {
     **dict.fromkeys(_FLOATS, pl.Float64),
     **dict.fromkeys(_TEXTS, pl.String),
     **dict.fromkeys(TIME_COLUMNS, UTC_US),
-    "date": pl.Date,
+    **dict.fromkeys(DATE_COLUMNS, pl.Date),
+    "published_date": UTC_US,
     "sequence": pl.Int64,
     "side": pl.Int16,
     "deleted": pl.Boolean,
@@ -130,12 +131,11 @@ def _parse(name: str, raw: pl.Series, layout: Layout, where: str) -> tuple[pl.Se
         return _parse_time(name, raw, layout, where)
     if name in _TEXTS:
         return raw.cast(pl.String), []
-    if name == "date" and textual:
-        value = raw.str.to_date(layout.time_format or "%Y-%m-%d", strict=False)
-    elif name == "date":
-        _expect(name, dtype, dtype == pl.Date or isinstance(dtype, pl.Datetime), where)
-        # Of a moment in some zone, the date that a clock there shows; a cast would give the date in UTC.
-        value = raw if dtype == pl.Date else raw.dt.date()
+    if name in DATE_COLUMNS:
+        value = _dates(name, raw, layout, where)
+    elif name == "published_date":  # known when that day has ended
+        value = _dates(name, raw, layout, where)
+        return _localised(raw, value.cast(pl.Datetime("us")).dt.offset_by("1d"), layout)
     elif name == "side" and textual:
         value = raw.str.to_lowercase().replace_strict(_SIDES, default=None, return_dtype=pl.Int16)
     elif name == "deleted" and textual:
@@ -146,6 +146,14 @@ def _parse(name: str, raw: pl.Series, layout: Layout, where: str) -> tuple[pl.Se
         if dtype.is_float() and value.dtype.is_integer():
             value = value.set((value.cast(pl.Float64) != raw).fill_null(False), None)  # 1.5 is no whole number
     return value, [_unreadable(raw, value)]
+
+
+def _dates(name: str, raw: pl.Series, layout: Layout, where: str) -> pl.Series:
+    if raw.dtype == pl.String:
+        return raw.str.to_date(layout.date_format or layout.time_format or "%Y-%m-%d", strict=False)
+    _expect(name, raw.dtype, raw.dtype == pl.Date or isinstance(raw.dtype, pl.Datetime), where)
+    # Of a moment in some zone, the date that a clock there shows; a cast would give the date in UTC.
+    return raw if raw.dtype == pl.Date else raw.dt.date()
 
 
 def _expect(name: str, dtype: pl.DataType, fits: bool, where: str) -> None:

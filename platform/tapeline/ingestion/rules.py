@@ -20,7 +20,9 @@ from tapeline.storage.raw import RawKind
 
 PRICE_MAX = 1e9
 SIZE_MAX = 1e15
+RATIO_MAX = 1e6
 _ACTIONS = ("add", "change", "delete", "trade", "clear")
+_RETRACTED = pl.col("deleted").fill_null(False)
 # Where the calendars begin; an event of the future cannot have been seen.
 _FIRST_EVENT = pl.datetime(1980, 1, 1, time_zone="UTC")
 
@@ -49,7 +51,7 @@ def _say(template: str, *columns: str) -> pl.Expr:
 
 
 def _required(*columns: str) -> list[Rule]:
-    kept = pl.col("deleted").fill_null(False)
+    kept = _RETRACTED
     keys = ("symbol", "event_timestamp", "sequence")
     return [
         Rule(
@@ -79,6 +81,16 @@ def _amount(name: str) -> Rule:
     )
 
 
+def _positive(name: str, rule: str, most: float) -> Rule:
+    value = pl.col(name)
+    return Rule(
+        rule,
+        (value.is_finite() & (value > 0) & (value <= most)) | _RETRACTED,
+        _say(f"{name} is {{}}; it is finite, positive and at most {most:g}", name),
+    )
+
+
+_LISTED = Rule("outside_validity", pl.col("_valid"), _say("{} is not listed at {}", "symbol", "event_timestamp"))
 _TIMES = [
     Rule(
         "time_range",
@@ -90,11 +102,7 @@ _TIMES = [
         pl.col("published_timestamp") >= pl.col("event_timestamp"),
         _say("published {}, before its event at {}", "published_timestamp", "event_timestamp"),
     ),
-    Rule(
-        "outside_validity",
-        pl.col("_valid"),
-        _say("{} is not listed at {}", "symbol", "event_timestamp"),
-    ),
+    _LISTED,
 ]
 
 _ROW_RULES: dict[str, list[Rule]] = {
@@ -146,20 +154,44 @@ _ROW_RULES: dict[str, list[Rule]] = {
         _price("price"),
         _amount("size"),
     ],
+    "actions": [
+        *_required("symbol"),
+        Rule("unknown_symbol", pl.col("_known"), _say("{} is not in the instrument master", "symbol")),
+        # Before the missing event time that follows from it.
+        Rule("not_a_session", pl.col("_session"), pl.col("_session_reason")),
+        Rule("missing_value", pl.col("event_timestamp").is_not_null(), pl.lit("ex_date is missing")),
+        Rule("action_kind", pl.col("_kind_reason").is_null(), pl.col("_kind_reason")),
+        Rule(
+            "time_range",
+            (pl.col("published_timestamp") >= _FIRST_EVENT) & (pl.col("published_timestamp") <= pl.col("_now")),
+            _say("published {}: that lies before 1980 or in the future", "published_timestamp"),
+        ),
+        _LISTED,
+        _positive("ratio", "ratio_range", RATIO_MAX),
+        _positive("amount", "amount_range", PRICE_MAX),
+        Rule(
+            "other_currency",
+            (pl.col("currency") == pl.col("_currency")) | _RETRACTED,
+            _say("it is paid in {}, but the prices of {} are in {}", "currency", "symbol", "_currency"),
+        ),
+        Rule(
+            "contradicts_source",
+            pl.col("_other").is_null() | _RETRACTED,
+            _say("{} says otherwise of this {}: {}", "_other", "kind", "_other_says"),
+        ),
+    ],
 }
 
-_ORDER_RULES = [
-    Rule(
-        "time_goes_backwards",
-        pl.col("event_timestamp") >= pl.col("_latest"),
-        _say("its time {} is before the {} of an earlier row of {}", "event_timestamp", "_latest", "symbol"),
-    ),
-    Rule(
-        "conflicting_duplicate",
-        ~pl.col("_conflict"),
-        _say("another row of {} at {} has the same key and other content", "symbol", "event_timestamp"),
-    ),
-]
+_BACKWARDS = Rule(
+    "time_goes_backwards",
+    pl.col("event_timestamp") >= pl.col("_latest"),
+    _say("its time {} is before the {} of an earlier row of {}", "event_timestamp", "_latest", "symbol"),
+)
+_BELOW_CLOSE = Rule(
+    "dividend_not_below_close",
+    pl.col("amount") < pl.col("_close"),
+    _say("a dividend of {} is not below the close before it, {} in {}", "amount", "_close", "_close_source"),
+)
 
 
 @lru_cache(maxsize=8)
@@ -171,7 +203,11 @@ def row_schema(kind: RawKind) -> RuleSchema:
 @lru_cache(maxsize=8)
 def order_schema(kind: RawKind) -> RuleSchema:
     """What rows must keep beside the rows before them."""
-    return RuleSchema(kind, tuple(_ORDER_RULES))
+    twice = "another row of {} at {} has the same key and other content"
+    if kind == "actions":
+        twice += "; a column sequence tells apart what takes effect together"
+    alone = Rule("conflicting_duplicate", ~pl.col("_conflict"), _say(twice, "symbol", "event_timestamp"))
+    return RuleSchema(kind, (_BACKWARDS, alone, *([_BELOW_CLOSE] if kind == "actions" else [])))
 
 
 class RuleSchema:

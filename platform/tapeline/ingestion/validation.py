@@ -9,6 +9,7 @@ import polars as pl
 
 from tapeline.core.clock import LiveClock
 from tapeline.core.errors import OutOfOrderError
+from tapeline.ingestion.actions import ActionChecks
 from tapeline.ingestion.calendars import place_in_sessions
 from tapeline.ingestion.inputs import Batch
 from tapeline.ingestion.layout import Layout
@@ -55,8 +56,10 @@ class Validator:
         Validity intervals of every symbol that may come.
     where
         The input's name, for messages.
+    actions
+        What rows of corporate actions are held against; for these only.
     in_order
-        Whether time may not go backwards; not so for rows that are replayed.
+        Whether time may not go backwards; not so for rows that are replayed, and never for corporate actions.
     """
 
     def __init__(
@@ -67,15 +70,18 @@ class Validator:
         instruments: Sequence[Instrument],
         where: str,
         *,
+        actions: ActionChecks | None = None,
         in_order: bool = True,
     ) -> None:
         self._source = source
         self._columns = columns
         self._layout = layout
         self._where = where
-        self._in_order = in_order
+        self._table = RAW_TABLES[source.kind]
+        self._actions = actions
+        self._in_order = in_order and actions is None
         self._first = True
-        self._key = ("symbol", "event_timestamp", "sequence")
+        self._key = self._table.key
         self._validity = pl.DataFrame(
             {
                 "symbol": [one.symbol for one in instruments],
@@ -130,13 +136,13 @@ class Validator:
         )
         content = self._with_sequence(content, frame)
         refused, content = _with_malformed(refused, content, batch)
-        names = ("row", *self._key, "published_timestamp", "deleted", *RAW_TABLES[self._source.kind].content)
+        names = ("row", *self._key, "published_timestamp", "deleted", *self._table.content)
         return Checked(len(batch.rows) + len(batch.malformed), kept.select(names), refused, content)
 
     def _numbered(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Number the rows of each symbol, bad ones too, where the data has no sequence."""
-        if self._source.kind == "bars":
-            return frame.with_columns(pl.col("sequence").fill_null(0))
+        if self._table.sequence_default is not None:
+            return frame.with_columns(pl.col("sequence").fill_null(self._table.sequence_default))
         if "sequence" in self._columns:
             return frame
         numbered = frame.join(self._counts, on="symbol", how="left", maintain_order="left").with_columns(
@@ -150,7 +156,7 @@ class Validator:
         """Keep a given number with a refused row: replayed, it takes the place it had."""
         if self._layout.symbol is not None:
             content = content.with_columns(symbol=pl.lit(self._layout.symbol))
-        if self._source.kind == "bars" or "sequence" in self._columns:
+        if self._table.sequence_default is not None or "sequence" in self._columns:
             return content
         return content.join(frame.select("row", pl.col("sequence").cast(pl.String)), on="row", how="left")
 
@@ -158,6 +164,8 @@ class Validator:
         """Add what the rules ask for beside the columns themselves."""
         if self._source.kind == "bars":
             frame = place_in_sessions(frame, self._source.calendar, self._layout.bar_width_us)
+        if self._actions is not None:
+            frame = self._actions.complete(frame)
         listed = pl.col("event_timestamp") >= pl.col("_from")
         delisted = (pl.col("event_timestamp") >= pl.col("_to")).fill_null(False)
         valid = (
@@ -172,12 +180,16 @@ class Validator:
         frame = frame.join(self._latest, on="symbol", how="left", maintain_order="left")
         within = pl.col("event_timestamp").cum_max().shift(1).over("symbol")
         latest = pl.max_horizontal("_before", within) if self._in_order else pl.lit(None, UTC_US)
-        conflicts = self._conflicts(frame)
-        return frame.with_columns(_latest=latest, _conflict=pl.col("row").is_in(conflicts.to_list())).drop("_before")
+        conflict = pl.col("row").is_in(self._conflicts(frame).to_list())
+        frame = frame.with_columns(_latest=latest, _conflict=conflict).drop("_before")
+        if self._actions is None:
+            return frame
+        alone = self._actions.with_closes(frame.filter(~pl.col("_conflict")))
+        return pl.concat([frame.filter("_conflict"), alone], how="diagonal").sort("row")
 
     def _conflicts(self, frame: pl.DataFrame) -> pl.Series:
         """Rows whose key another row has with other content; exact repetitions are no conflict."""
-        names = ["row", *self._key, "deleted", *RAW_TABLES[self._source.kind].content]
+        names = ["row", *self._key, "deleted", *self._table.content]
         rows = frame.select(names)
         if self._tail is not None:
             rows = pl.concat([self._tail.select(names).with_columns(row=pl.lit(-1, pl.Int64)), rows])
@@ -189,6 +201,9 @@ class Validator:
         return differing["row"].filter(differing["row"] > 0)
 
     def _remember(self, kept: pl.DataFrame) -> None:
+        if self._actions is not None:  # few, and in any order: all are remembered
+            self._tail = kept if self._tail is None else pl.concat([self._tail, kept.select(self._tail.columns)])
+            return
         ends = kept.group_by("symbol").agg(_before=pl.col("event_timestamp").max())
         self._latest = pl.concat([self._latest, ends]).group_by("symbol").agg(pl.col("_before").max())
         rows = kept if self._tail is None else pl.concat([self._tail, kept.select(self._tail.columns)])

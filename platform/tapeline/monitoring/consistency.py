@@ -39,8 +39,9 @@ class Cause(StrEnum):
     """The row that was used has been corrected since."""
     VERSION = "version"
     """The value was computed by another version of the kernels than the view's table holds."""
-    SPLIT = "split"
-    """Live rows were adjusted for other splits than are recorded: one was not yet published, or only the caller knew it."""
+    ACTION = "corporate action"
+    """Live rows were adjusted for other splits or dividends than are recorded: one was not yet published, or only the caller
+    knew it."""
     LAG = "lag"
     """The online store was behind the offline one: what had been recorded was not materialized yet."""
     AHEAD = "ahead"
@@ -250,7 +251,7 @@ class _ViewReplay:
         if self._spec.plan.hash != used.plan_hash:
             cause = Cause.VERSION
         elif _equal(served, self._live.from_history(row, used, as_served=True)[self._columns]).all():
-            cause = Cause.SPLIT
+            cause = Cause.ACTION
         elif any(_equal(served, each[self._columns]).all() for each in self._live.from_snapshots(row, used)):
             cause = Cause.LAG
         self._report(report, row, expected, cause)

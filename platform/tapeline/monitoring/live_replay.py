@@ -46,10 +46,11 @@ class LiveReplay:
     def from_history(self, row: ServedRow, used: ServedView, *, as_served: bool = False) -> NDArray[np.float64]:
         """Features, shape (outputs,), of the raw rows recorded by then, continued by the request's rows.
 
-        These are adjusted for the splits recorded by then, as a back-fill would, or for those that the server took.
+        These are adjusted for the splits and dividends recorded by then, as a back-fill would, or for those that the server
+        took.
         """
         _, actions = self._history(row.entity)
-        known = _taken(used) if as_served else actions.recorded_by(row.served_us).known_at(row.request_us)
+        known = used.actions if as_served else actions.recorded_by(row.served_us).known_at(row.request_us)
         return self._continue(self._state(row, used), row, known)
 
     def from_snapshots(self, row: ServedRow, used: ServedView) -> list[NDArray[np.float64]]:
@@ -71,7 +72,7 @@ class LiveReplay:
         for (data,) in snapshots:
             saved = decode_state(bytes(data), plan_hash=self._runner.plan.hash)
             state = EntityState(self._runner.plan.restore(saved.plan_state), saved.bar_state, saved.outputs)
-            results.append(self._continue(state, row, _taken(used)))
+            results.append(self._continue(state, row, used.actions))
         return results
 
     def _state(self, row: ServedRow, used: ServedView) -> EntityState:
@@ -151,11 +152,6 @@ class LiveReplay:
             _NO_FLOOR,
         )
         return np.asarray(finished.outputs[-1])
-
-
-def _taken(used: ServedView) -> Actions:
-    """The splits that the server adjusted live rows for."""
-    return Actions.of_splits(_integers([at for at, _ in used.splits]), _floats([ratio for _, ratio in used.splits]))
 
 
 def _floats(values: Sequence[float | str]) -> Floats:

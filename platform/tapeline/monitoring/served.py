@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import psycopg
 from numpy.typing import NDArray
 
 from tapeline.core.timestamps import from_us, to_us
+from tapeline.features.versions import Actions
 
 BATCH_ROWS = 5_000
 # Numbers of FeatureStatus in serving.proto.
@@ -31,8 +32,8 @@ class ServedView:
         Position of the stored state that live rows continued.
     partial
         Whether an unfinished bar took part.
-    splits
-        Effective times (µs) and ratios of the splits that live rows were adjusted for.
+    actions
+        The splits and dividends that live rows were adjusted for.
     """
 
     view: str
@@ -45,7 +46,7 @@ class ServedView:
     state_event_us: int | None
     state_sequence: int | None
     partial: bool
-    splits: tuple[tuple[int, float], ...] = ()
+    actions: Actions
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def _served(
             state_event_us=view["state_event_us"],
             state_sequence=view["state_sequence"],
             partial=view["partial"],
-            splits=tuple((int(at), float(ratio)) for at, ratio in view.get("splits", ())),
+            actions=Actions.of(_pairs(view.get("splits", ())), _pairs(view.get("dividends", ()))),
         )
         for view in views
     ]
@@ -148,3 +149,7 @@ def _served(
         views={(view.view, view.version): view for view in used},
         live_rows=live_rows or {},
     )
+
+
+def _pairs(listed: Iterable[Sequence[float]]) -> list[tuple[int, float]]:
+    return [(int(at), float(number)) for at, number in listed]

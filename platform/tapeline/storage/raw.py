@@ -1,6 +1,7 @@
-"""Idempotent append of raw market data: bars, trades, quotes, order-book events.
+"""Idempotent append of raw market data: bars, trades, quotes, order-book events; and of corporate actions.
 
-A row's key is (source, symbol, event time, sequence). A key that was never seen is a first sighting; a key whose newest
+A row's key is (source, symbol, event time, sequence); of a corporate action, whoever reports it, (symbol, kind, event time,
+sequence). A key that was never seen is a first sighting; a key whose newest
 stored row says something else gets a correction, a newer row; a key whose newest stored row says the same gets nothing.
 So an ingest may be repeated, or killed and started again, and the tables come out the same.
 """
@@ -24,7 +25,7 @@ from tapeline.core.errors import InvalidDataError, ParameterError
 from tapeline.core.timestamps import from_us
 from tapeline.storage.arrow import copy_arrow
 
-RawKind = Literal["bars", "trades", "quotes", "book_events"]
+RawKind = Literal["bars", "trades", "quotes", "book_events", "actions"]
 
 _SPARSE_ROWS = 5_000
 """Batches up to this size look their keys up one by one; larger ones read the stored rows of their time span."""
@@ -32,17 +33,41 @@ _SPARSE_ROWS = 5_000
 
 @dataclass(frozen=True, slots=True)
 class RawTable:
-    """A table of raw data: its content columns, and which of them each row must have."""
+    """A table of raw data.
+
+    Attributes
+    ----------
+    kind
+        What its rows are.
+    content
+        The columns that a correction may change.
+    needed
+        Those of them that each row must have.
+    sequence_default
+        Sequence of rows without one; none: each must have its own.
+    stored_as
+        The table's name, where it is not the kind.
+    key
+        What identifies a row, within its source if ``by_source``.
+    by_source
+        Whether each source's rows are its own; else a row of any source corrects the one before it.
+    announced
+        Whether a row may be known before its event.
+    """
 
     kind: RawKind
     content: tuple[str, ...]
     needed: tuple[str, ...]
     sequence_default: int | None = None
+    stored_as: str | None = None
+    key: tuple[str, ...] = ("symbol", "event_timestamp", "sequence")
+    by_source: bool = True
+    announced: bool = False
 
     @property
     def name(self) -> str:
         """The table's name with its schema."""
-        return f"tapeline.{self.kind}"
+        return f"tapeline.{self.stored_as or self.kind}"
 
 
 RAW_TABLES: dict[str, RawTable] = {
@@ -57,6 +82,16 @@ RAW_TABLES: dict[str, RawTable] = {
         RawTable("trades", ("price", "size", "side"), ()),
         RawTable("quotes", ("bid_price", "bid_size", "ask_price", "ask_size"), ()),
         RawTable("book_events", ("action", "side", "price", "size", "order_id"), ("action",)),
+        RawTable(
+            "actions",
+            ("ratio", "amount", "currency"),
+            (),
+            sequence_default=0,
+            stored_as="corporate_actions",
+            key=("symbol", "kind", "event_timestamp", "sequence"),
+            by_source=False,
+            announced=True,
+        ),
     )
 }
 
@@ -157,7 +192,8 @@ def append_rows(
     ``available_timestamp`` of a first sighting is its ``published_timestamp`` if the rows have that column and it is
     not null, else its event time plus the source's declared lag. Of a correction it is its publication if that lies
     after the row it corrects became available, else its arrival here; never before its event, nor before the row it
-    corrects.
+    corrects. A corporate action may be available before its event: once it is published, or by its arrival if nothing
+    says when that was.
 
     Parameters
     ----------
@@ -212,7 +248,7 @@ def _prepare(frame: pl.DataFrame, table: RawTable) -> tuple[pl.DataFrame, int]:
     """Complete the columns and drop exact repetitions; returns also how many those were."""
     if table.sequence_default is not None and "sequence" not in frame.columns:
         frame = frame.with_columns(sequence=pl.lit(table.sequence_default, pl.Int64))
-    needed = ("symbol", "event_timestamp", "sequence")
+    needed = table.key
     missing = [name for name in (*needed, *table.needed) if name not in frame.columns]
     if missing:
         raise InvalidDataError(f"rows for {table.name} lack {', '.join(missing)}", where=f"columns {frame.columns}")
@@ -264,7 +300,7 @@ def _turn(connection: psycopg.Connection[Any], table: RawTable, source: str) -> 
     stamp its correction with a moment before the row that it corrects.
     """
     require_idle(connection)
-    key = (f"tapeline:{table.name}{source}",)
+    key = (f"tapeline:{table.name}{source if table.by_source else ''}",)
     with connection.transaction():
         connection.execute("SELECT pg_advisory_lock(hashtext(%s))", key)
     try:
@@ -278,9 +314,9 @@ def _turn(connection: psycopg.Connection[Any], table: RawTable, source: str) -> 
 def _stage(cursor: psycopg.Cursor[Any], table: RawTable, frame: pl.DataFrame) -> None:
     cursor.execute(
         sql.SQL(
-            "CREATE TEMP TABLE incoming ON COMMIT DROP AS SELECT symbol, event_timestamp, sequence,"
-            " available_timestamp AS published_timestamp, {}, deleted FROM {} WITH NO DATA"
-        ).format(_columns(table.content), sql.Identifier(*table.name.split("."))),
+            "CREATE TEMP TABLE incoming ON COMMIT DROP AS SELECT {}, available_timestamp AS published_timestamp, {},"
+            " deleted FROM {} WITH NO DATA"
+        ).format(_columns(table.key), _columns(table.content), sql.Identifier(*table.name.split("."))),
         prepare=False,
     )
     copy_arrow(cursor, frame.to_arrow(), "pg_temp.incoming")
@@ -292,6 +328,12 @@ def _columns(names: tuple[str, ...], alias: str | None = None) -> sql.Composed:
     return sql.SQL(", ").join(parts)
 
 
+def _same(names: tuple[str, ...], alias: str) -> sql.Composed:
+    """That a row of ``incoming i`` has these columns in common with another."""
+    parts = [sql.SQL("{} = {}").format(sql.Identifier(alias, name), sql.Identifier("i", name)) for name in names]
+    return sql.SQL(" AND ").join(parts)
+
+
 def _newest(table: RawTable, frame: pl.DataFrame, source: str) -> sql.Composed:
     """A join of ``incoming i`` with the newest stored row ``n`` of each key.
 
@@ -300,33 +342,42 @@ def _newest(table: RawTable, frame: pl.DataFrame, source: str) -> sql.Composed:
     first, last = frame.select(first=pl.col("event_timestamp").min(), last=pl.col("event_timestamp").max()).row(0)
     parts = {
         "table": sql.Identifier(*table.name.split(".")),
-        "columns": _columns(
-            ("symbol", "event_timestamp", "sequence", "available_timestamp", "deleted", *table.content)
-        ),
-        "source": sql.Literal(source),
+        "columns": _columns((*table.key, "available_timestamp", "deleted", *table.content)),
+        "key": _columns(table.key),
+        "latest": sql.SQL(", ").join(sql.SQL("{} DESC").format(sql.Identifier(name)) for name in table.key[1:]),
+        "same_source": sql.SQL("source = {}").format(sql.Literal(source)) if table.by_source else sql.SQL("true"),
         "first": sql.Literal(first),
         "last": sql.Literal(last),
         "symbols": sql.Literal(frame["symbol"].unique().to_list()),
+        "same_stored": _same(table.key, "s"),
+        "same_newest": _same(table.key, "n"),
     }
     if len(frame) <= _SPARSE_ROWS:
         text = """LEFT JOIN LATERAL (
             SELECT {columns} FROM {table} s
-            WHERE s.source = {source} AND s.symbol = i.symbol AND s.event_timestamp = i.event_timestamp
-              AND s.event_timestamp BETWEEN {first} AND {last} AND s.sequence = i.sequence
+            WHERE {same_source} AND {same_stored} AND s.event_timestamp BETWEEN {first} AND {last}
             ORDER BY s.created_timestamp DESC, s.available_timestamp DESC LIMIT 1) n ON true"""
     else:
         text = """LEFT JOIN (
-            SELECT DISTINCT ON (symbol, event_timestamp, sequence) {columns} FROM {table}
-            WHERE source = {source} AND symbol = ANY({symbols}) AND event_timestamp BETWEEN {first} AND {last}
-            ORDER BY symbol, event_timestamp DESC, sequence DESC, created_timestamp DESC, available_timestamp DESC
-            ) n ON n.symbol = i.symbol AND n.event_timestamp = i.event_timestamp AND n.sequence = i.sequence"""
+            SELECT DISTINCT ON ({key}) {columns} FROM {table}
+            WHERE {same_source} AND symbol = ANY({symbols}) AND event_timestamp BETWEEN {first} AND {last}
+            ORDER BY symbol, {latest}, created_timestamp DESC, available_timestamp DESC) n ON {same_newest}"""
     return sql.SQL(text).format(**parts)
+
+
+def _arrived(table: RawTable, now_us: int, alias: str | None = None) -> sql.Composable:
+    """When a correction that arrives now can be used: not before its event, unless such rows are announced."""
+    now = sql.Literal(from_us(now_us))
+    return now if table.announced else sql.SQL("greatest({}, {})").format(now, _columns(("event_timestamp",), alias))
 
 
 def _append(
     cursor: psycopg.Cursor[Any], table: RawTable, frame: pl.DataFrame, source: str, lag_us: int, now_us: int
 ) -> AppendCounts:
     _stage(cursor, table, frame)
+    sighted = "event_timestamp + {lag} * interval '1 us'"
+    if table.announced:  # here it is, whenever its event may be
+        sighted = f"least({sighted}, {{now}})"
     # A row of the same content as a withdrawn one stays withdrawn: sending a file again brings no busted trade back.
     statement = sql.SQL("""
         WITH matched AS MATERIALIZED (
@@ -334,12 +385,12 @@ def _append(
                 n.symbol IS NULL OR ({incoming}) IS DISTINCT FROM ({stored}) AS changed
             FROM pg_temp.incoming i {newest}),
         written AS (
-            INSERT INTO {table} (source, symbol, event_timestamp, sequence, available_timestamp, {content})
-            SELECT {source}, symbol, event_timestamp, sequence,
+            INSERT INTO {table} (source, {key}, available_timestamp, {content})
+            SELECT {source}, {key},
                 CASE
-                    WHEN NOT known THEN coalesce(published_timestamp, event_timestamp + {lag} * interval '1 us')
+                    WHEN NOT known THEN coalesce(published_timestamp, {sighted})
                     WHEN published_timestamp > available_timestamp THEN published_timestamp
-                    ELSE greatest({now}, event_timestamp, available_timestamp)
+                    ELSE greatest({arrived}, available_timestamp)
                 END,
                 {content}
             FROM matched WHERE changed)
@@ -350,8 +401,9 @@ def _append(
         incoming=_columns(table.content, "i"),
         stored=_columns(table.content, "n"),
         source=sql.Literal(source),
-        lag=sql.Literal(lag_us),
-        now=sql.Literal(from_us(now_us)),
+        key=_columns(table.key),
+        sighted=sql.SQL(sighted).format(lag=sql.Literal(lag_us), now=sql.Literal(from_us(now_us))),
+        arrived=_arrived(table, now_us),
         newest=_newest(table, frame, source),
     )
     added, corrections = cursor.execute(statement, prepare=False).fetchone() or (0, 0)
@@ -365,10 +417,10 @@ def _retract(
     """Tombstones: the row as it last was, with ``deleted``; known from its publication, else from its arrival."""
     _stage(cursor, table, frame)
     statement = sql.SQL("""
-        INSERT INTO {table} (source, symbol, event_timestamp, sequence, available_timestamp, deleted, {content})
-        SELECT {source}, n.symbol, n.event_timestamp, n.sequence,
+        INSERT INTO {table} (source, {key}, available_timestamp, deleted, {content})
+        SELECT {source}, {stored_key},
             CASE WHEN i.published_timestamp > n.available_timestamp THEN i.published_timestamp
-                 ELSE greatest({now}, n.event_timestamp, n.available_timestamp) END,
+                 ELSE greatest({arrived}, n.available_timestamp) END,
             true, {stored}
         FROM pg_temp.incoming i {newest}
         WHERE n.symbol IS NOT NULL AND NOT n.deleted
@@ -377,7 +429,9 @@ def _retract(
         content=_columns(table.content),
         stored=_columns(table.content, "n"),
         source=sql.Literal(source),
-        now=sql.Literal(from_us(now_us)),
+        key=_columns(table.key),
+        stored_key=_columns(table.key, "n"),
+        arrived=_arrived(table, now_us, "n"),
         newest=_newest(table, frame, source),
     )
     withdrawn = cursor.execute(statement, prepare=False).rowcount

@@ -1,4 +1,4 @@
-"""Sources, instruments and corporate actions: the tables that raw data refers to. Appended idempotently, like it."""
+"""Sources and instruments: the tables that raw data refers to. Appended idempotently, like it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import class_row, tuple_row
 
-from tapeline.core.clock import Clock, LiveClock
 from tapeline.core.errors import ConfigurationError
 from tapeline.core.timestamps import from_us
 from tapeline.storage.raw import RawKind
@@ -57,31 +56,6 @@ class Instrument:
     multiplier: float = 1.0
     valid_to_us: int | None = None
     previous_symbol: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Split:
-    """A share split.
-
-    Parameters
-    ----------
-    symbol
-        The instrument.
-    event_us
-        Open of the first session that trades on the new basis, µs since the epoch, UTC.
-    available_us
-        When it was announced.
-    ratio
-        New shares for one old share.
-    source
-        Who says so.
-    """
-
-    symbol: str
-    event_us: int
-    available_us: int
-    ratio: float
-    source: str
 
 
 def register_source(connection: psycopg.Connection[Any], source: Source) -> None:
@@ -177,29 +151,3 @@ def read_instruments(connection: psycopg.Connection[Any], symbols: Sequence[str]
             """,
             {"symbols": None if symbols is None else list(symbols)},
         ).fetchall()
-
-
-def append_splits(connection: psycopg.Connection[Any], splits: Iterable[Split], *, clock: Clock | None = None) -> int:
-    """Add the splits that are new or changed; returns how many rows that were.
-
-    A changed ratio is a correction: it becomes available on its arrival, not on the first announcement.
-    """
-    now = from_us((clock or LiveClock()).now_us())
-    statement = """
-        INSERT INTO tapeline.corporate_actions (symbol, kind, event_timestamp, available_timestamp, ratio, source)
-        SELECT v.symbol, 'split', v.event, CASE WHEN n.symbol IS NULL THEN v.available
-                ELSE greatest(%s, n.available_timestamp) END, v.ratio, v.source
-        FROM (VALUES (%s::text, %s::timestamptz, %s::timestamptz, %s::float8, %s::text))
-            v (symbol, event, available, ratio, source)
-        LEFT JOIN LATERAL (
-            SELECT symbol, ratio, deleted, available_timestamp FROM tapeline.corporate_actions s
-            WHERE s.symbol = v.symbol AND s.kind = 'split' AND s.event_timestamp = v.event AND s.sequence = 0
-            ORDER BY s.created_timestamp DESC LIMIT 1) n ON true
-        WHERE n.symbol IS NULL OR n.ratio IS DISTINCT FROM v.ratio
-    """
-    added = 0
-    with connection.transaction(), connection.cursor() as cursor:
-        for one in splits:
-            row = (now, one.symbol, from_us(one.event_us), from_us(one.available_us), one.ratio, one.source)
-            added += cursor.execute(statement, row).rowcount
-    return added

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!tapeline/serving/v1/serving.proto\x12\x13tapeline.serving.v1\"\x81\x01\n\x0ePredictRequest\x12\x32\n\x08\x65ntities\x18\x01 \x03(\x0b\x32 .tapeline.serving.v1.EntityInput\x12\r\n\x05model\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x18\n\x10include_features\x18\x04 \x01(\x08\"\x7f\n\x0b\x45ntityInput\x12\x0e\n\x06symbol\x18\x01 \x01(\t\x12-\n\x04\x62\x61rs\x18\x02 \x01(\x0b\x32\x1f.tapeline.serving.v1.BarColumns\x12\x31\n\x06trades\x18\x03 \x01(\x0b\x32!.tapeline.serving.v1.TradeColumns\"\xa3\x01\n\nBarColumns\x12\x10\n\x08start_us\x18\x01 \x03(\x10\x12\x10\n\x08\x65vent_us\x18\x02 \x03(\x10\x12\x14\n\x0c\x61vailable_us\x18\x03 \x03(\x10\x12\x0c\n\x04open\x18\x04 \x03(\x01\x12\x0c\n\x04high\x18\x05 \x03(\x01\x12\x0b\n\x03low\x18\x06 \x03(\x01\x12\r\n\x05\x63lose\x18\x07 \x03(\x01\x12\x0e\n\x06volume\x18\x08 \x03(\x01\x12\x13\n\x0bsplit_ratio\x18\t \x03(\x01\"e\n\x0cTradeColumns\x12\x10\n\x08\x65vent_us\x18\x01 \x03(\x10\x12\x14\n\x0c\x61vailable_us\x18\x02 \x03(\x10\x12\x10\n\x08sequence\x18\x03 \x03(\x10\x12\r\n\x05price\x18\x04 \x03(\x01\x12\x0c\n\x04size\x18\x05 \x03(\x01\"\xbd\x01\n\x0fPredictResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x15\n\rbundle_sha256\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x12\n\nrequest_us\x18\x05 \x01(\x10\x12\x34\n\x0bpredictions\x18\x06 \x03(\x0b\x32\x1f.tapeline.serving.v1.Prediction\x12\x15\n\rfeature_names\x18\x07 \x03(\t\"\xc1\x02\n\nPrediction\x12\x0e\n\x06symbol\x18\x01 \x01(\t\x12\x31\n\x06status\x18\x02 \x01(\x0e\x32!.tapeline.serving.v1.EntityStatus\x12=\n\x07outputs\x18\x03 \x03(\x0b\x32,.tapeline.serving.v1.Prediction.OutputsEntry\x12\x0f\n\x07partial\x18\x04 \x01(\x08\x12+\n\x05views\x18\x05 \x03(\x0b\x32\x1c.tapeline.serving.v1.ViewUse\x12\x31\n\x06issues\x18\x06 \x03(\x0b\x32!.tapeline.serving.v1.FeatureIssue\x12\x10\n\x08\x66\x65\x61tures\x18\x07 \x03(\x01\x1a.\n\x0cOutputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x02:\x02\x38\x01\"S\n\x0c\x46\x65\x61tureIssue\x12\x0f\n\x07\x66\x65\x61ture\x18\x01 \x01(\t\x12\x32\n\x06status\x18\x02 \x01(\x0e\x32\".tapeline.serving.v1.FeatureStatus\"\x86\x02\n\x07ViewUse\x12\x0c\n\x04view\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12+\n\x06origin\x18\x03 \x01(\x0e\x32\x1b.tapeline.serving.v1.Origin\x12\x15\n\x08\x65vent_us\x18\x04 \x01(\x10H\x00\x88\x01\x01\x12\x19\n\x0c\x61vailable_us\x18\x05 \x01(\x10H\x01\x88\x01\x01\x12\x15\n\x08sequence\x18\x06 \x01(\x10H\x02\x88\x01\x01\x12\x19\n\x0cstaleness_us\x18\x07 \x01(\x10H\x03\x88\x01\x01\x12\x0f\n\x07partial\x18\x08 \x01(\x08\x42\x0b\n\t_event_usB\x0f\n\r_available_usB\x0b\n\t_sequenceB\x0f\n\r_staleness_us\"\x12\n\x10ModelInfoRequest\"\x84\x03\n\x11ModelInfoResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x15\n\rbundle_sha256\x18\x03 \x01(\t\x12\x33\n\x08\x66\x65\x61tures\x18\x04 \x03(\x0b\x32!.tapeline.serving.v1.ModelFeature\x12-\n\x05views\x18\x05 \x03(\x0b\x32\x1e.tapeline.serving.v1.ModelView\x12\x0f\n\x07outputs\x18\x06 \x03(\t\x12\x12\n\nlabel_json\x18\x07 \x01(\t\x12\x14\n\x0cmetrics_json\x18\x08 \x01(\t\x12\x16\n\x0e\x64\x61taset_sha256\x18\t \x01(\t\x12+\n\x06limits\x18\n \x01(\x0b\x32\x1b.tapeline.serving.v1.Limits\x12\x32\n\nserved_log\x18\x0b \x01(\x0b\x32\x1e.tapeline.serving.v1.ServedLog\x12\x10\n\x08\x63lock_us\x18\x0c \x01(\x10\x12\x0e\n\x06replay\x18\r \x01(\x08\";\n\x0cModelFeature\x12\x0c\n\x04view\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x0c\n\x04name\x18\x03 \x01(\t\"\x95\x01\n\tModelView\x12\x0c\n\x04view\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x11\n\tplan_hash\x18\x03 \x01(\t\x12\x14\n\x0clineage_hash\x18\x04 \x01(\t\x12\x0e\n\x06ttl_us\x18\x05 \x01(\x03\x12\x30\n\tlive_rows\x18\x06 \x01(\x0e\x32\x1d.tapeline.serving.v1.LiveRows\"P\n\x06Limits\x12\x19\n\x11request_bytes_max\x18\x01 \x01(\x04\x12\x14\n\x0c\x65ntities_max\x18\x02 \x01(\r\x12\x15\n\rlive_rows_max\x18\x03 \x01(\r\">\n\tServedLog\x12\x0f\n\x07written\x18\x01 \x01(\x04\x12\x0f\n\x07waiting\x18\x02 \x01(\x04\x12\x0f\n\x07\x64ropped\x18\x03 \x01(\x04*~\n\x0c\x45ntityStatus\x12\x1d\n\x19\x45NTITY_STATUS_UNSPECIFIED\x10\x00\x12\x14\n\x10\x45NTITY_STATUS_OK\x10\x01\x12\x1a\n\x16\x45NTITY_STATUS_DEGRADED\x10\x02\x12\x1d\n\x19\x45NTITY_STATUS_NO_FEATURES\x10\x03*\xa1\x02\n\rFeatureStatus\x12\x1e\n\x1a\x46\x45\x41TURE_STATUS_UNSPECIFIED\x10\x00\x12\x15\n\x11\x46\x45\x41TURE_STATUS_OK\x10\x01\x12\x1a\n\x16\x46\x45\x41TURE_STATUS_MISSING\x10\x02\x12\x18\n\x14\x46\x45\x41TURE_STATUS_STALE\x10\x03\x12 \n\x1c\x46\x45\x41TURE_STATUS_NOT_WARMED_UP\x10\x04\x12 \n\x1c\x46\x45\x41TURE_STATUS_INVALID_INPUT\x10\x05\x12$\n FEATURE_STATUS_NOT_YET_AVAILABLE\x10\x06\x12\x1b\n\x17\x46\x45\x41TURE_STATUS_NO_STATE\x10\x07\x12\x1c\n\x18\x46\x45\x41TURE_STATUS_UNDEFINED\x10\x08*T\n\x06Origin\x12\x16\n\x12ORIGIN_UNSPECIFIED\x10\x00\x12\x0f\n\x0bORIGIN_NONE\x10\x01\x12\x10\n\x0cORIGIN_STORE\x10\x02\x12\x0f\n\x0bORIGIN_LIVE\x10\x03*O\n\x08LiveRows\x12\x19\n\x15LIVE_ROWS_UNSPECIFIED\x10\x00\x12\x12\n\x0eLIVE_ROWS_BARS\x10\x01\x12\x14\n\x10LIVE_ROWS_TRADES\x10\x02\x32\xc4\x01\n\x10InferenceService\x12T\n\x07Predict\x12#.tapeline.serving.v1.PredictRequest\x1a$.tapeline.serving.v1.PredictResponse\x12Z\n\tModelInfo\x12%.tapeline.serving.v1.ModelInfoRequest\x1a&.tapeline.serving.v1.ModelInfoResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!tapeline/serving/v1/serving.proto\x12\x13tapeline.serving.v1\"\x81\x01\n\x0ePredictRequest\x12\x32\n\x08\x65ntities\x18\x01 \x03(\x0b\x32 .tapeline.serving.v1.EntityInput\x12\r\n\x05model\x18\x02 \x01(\t\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x18\n\x10include_features\x18\x04 \x01(\x08\"\x7f\n\x0b\x45ntityInput\x12\x0e\n\x06symbol\x18\x01 \x01(\t\x12-\n\x04\x62\x61rs\x18\x02 \x01(\x0b\x32\x1f.tapeline.serving.v1.BarColumns\x12\x31\n\x06trades\x18\x03 \x01(\x0b\x32!.tapeline.serving.v1.TradeColumns\"\xb5\x01\n\nBarColumns\x12\x10\n\x08start_us\x18\x01 \x03(\x10\x12\x10\n\x08\x65vent_us\x18\x02 \x03(\x10\x12\x14\n\x0c\x61vailable_us\x18\x03 \x03(\x10\x12\x0c\n\x04open\x18\x04 \x03(\x01\x12\x0c\n\x04high\x18\x05 \x03(\x01\x12\x0b\n\x03low\x18\x06 \x03(\x01\x12\r\n\x05\x63lose\x18\x07 \x03(\x01\x12\x0e\n\x06volume\x18\x08 \x03(\x01\x12\x13\n\x0bsplit_ratio\x18\t \x03(\x01\x12\x10\n\x08\x64ividend\x18\n \x03(\x01\"e\n\x0cTradeColumns\x12\x10\n\x08\x65vent_us\x18\x01 \x03(\x10\x12\x14\n\x0c\x61vailable_us\x18\x02 \x03(\x10\x12\x10\n\x08sequence\x18\x03 \x03(\x10\x12\r\n\x05price\x18\x04 \x03(\x01\x12\x0c\n\x04size\x18\x05 \x03(\x01\"\xbd\x01\n\x0fPredictResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x15\n\rbundle_sha256\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x12\n\nrequest_us\x18\x05 \x01(\x10\x12\x34\n\x0bpredictions\x18\x06 \x03(\x0b\x32\x1f.tapeline.serving.v1.Prediction\x12\x15\n\rfeature_names\x18\x07 \x03(\t\"\xc1\x02\n\nPrediction\x12\x0e\n\x06symbol\x18\x01 \x01(\t\x12\x31\n\x06status\x18\x02 \x01(\x0e\x32!.tapeline.serving.v1.EntityStatus\x12=\n\x07outputs\x18\x03 \x03(\x0b\x32,.tapeline.serving.v1.Prediction.OutputsEntry\x12\x0f\n\x07partial\x18\x04 \x01(\x08\x12+\n\x05views\x18\x05 \x03(\x0b\x32\x1c.tapeline.serving.v1.ViewUse\x12\x31\n\x06issues\x18\x06 \x03(\x0b\x32!.tapeline.serving.v1.FeatureIssue\x12\x10\n\x08\x66\x65\x61tures\x18\x07 \x03(\x01\x1a.\n\x0cOutputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x02:\x02\x38\x01\"S\n\x0c\x46\x65\x61tureIssue\x12\x0f\n\x07\x66\x65\x61ture\x18\x01 \x01(\t\x12\x32\n\x06status\x18\x02 \x01(\x0e\x32\".tapeline.serving.v1.FeatureStatus\"\x86\x02\n\x07ViewUse\x12\x0c\n\x04view\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12+\n\x06origin\x18\x03 \x01(\x0e\x32\x1b.tapeline.serving.v1.Origin\x12\x15\n\x08\x65vent_us\x18\x04 \x01(\x10H\x00\x88\x01\x01\x12\x19\n\x0c\x61vailable_us\x18\x05 \x01(\x10H\x01\x88\x01\x01\x12\x15\n\x08sequence\x18\x06 \x01(\x10H\x02\x88\x01\x01\x12\x19\n\x0cstaleness_us\x18\x07 \x01(\x10H\x03\x88\x01\x01\x12\x0f\n\x07partial\x18\x08 \x01(\x08\x42\x0b\n\t_event_usB\x0f\n\r_available_usB\x0b\n\t_sequenceB\x0f\n\r_staleness_us\"\x12\n\x10ModelInfoRequest\"\x84\x03\n\x11ModelInfoResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x15\n\rbundle_sha256\x18\x03 \x01(\t\x12\x33\n\x08\x66\x65\x61tures\x18\x04 \x03(\x0b\x32!.tapeline.serving.v1.ModelFeature\x12-\n\x05views\x18\x05 \x03(\x0b\x32\x1e.tapeline.serving.v1.ModelView\x12\x0f\n\x07outputs\x18\x06 \x03(\t\x12\x12\n\nlabel_json\x18\x07 \x01(\t\x12\x14\n\x0cmetrics_json\x18\x08 \x01(\t\x12\x16\n\x0e\x64\x61taset_sha256\x18\t \x01(\t\x12+\n\x06limits\x18\n \x01(\x0b\x32\x1b.tapeline.serving.v1.Limits\x12\x32\n\nserved_log\x18\x0b \x01(\x0b\x32\x1e.tapeline.serving.v1.ServedLog\x12\x10\n\x08\x63lock_us\x18\x0c \x01(\x10\x12\x0e\n\x06replay\x18\r \x01(\x08\";\n\x0cModelFeature\x12\x0c\n\x04view\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x0c\n\x04name\x18\x03 \x01(\t\"\x95\x01\n\tModelView\x12\x0c\n\x04view\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x11\n\tplan_hash\x18\x03 \x01(\t\x12\x14\n\x0clineage_hash\x18\x04 \x01(\t\x12\x0e\n\x06ttl_us\x18\x05 \x01(\x03\x12\x30\n\tlive_rows\x18\x06 \x01(\x0e\x32\x1d.tapeline.serving.v1.LiveRows\"P\n\x06Limits\x12\x19\n\x11request_bytes_max\x18\x01 \x01(\x04\x12\x14\n\x0c\x65ntities_max\x18\x02 \x01(\r\x12\x15\n\rlive_rows_max\x18\x03 \x01(\r\">\n\tServedLog\x12\x0f\n\x07written\x18\x01 \x01(\x04\x12\x0f\n\x07waiting\x18\x02 \x01(\x04\x12\x0f\n\x07\x64ropped\x18\x03 \x01(\x04*~\n\x0c\x45ntityStatus\x12\x1d\n\x19\x45NTITY_STATUS_UNSPECIFIED\x10\x00\x12\x14\n\x10\x45NTITY_STATUS_OK\x10\x01\x12\x1a\n\x16\x45NTITY_STATUS_DEGRADED\x10\x02\x12\x1d\n\x19\x45NTITY_STATUS_NO_FEATURES\x10\x03*\xa1\x02\n\rFeatureStatus\x12\x1e\n\x1a\x46\x45\x41TURE_STATUS_UNSPECIFIED\x10\x00\x12\x15\n\x11\x46\x45\x41TURE_STATUS_OK\x10\x01\x12\x1a\n\x16\x46\x45\x41TURE_STATUS_MISSING\x10\x02\x12\x18\n\x14\x46\x45\x41TURE_STATUS_STALE\x10\x03\x12 \n\x1c\x46\x45\x41TURE_STATUS_NOT_WARMED_UP\x10\x04\x12 \n\x1c\x46\x45\x41TURE_STATUS_INVALID_INPUT\x10\x05\x12$\n FEATURE_STATUS_NOT_YET_AVAILABLE\x10\x06\x12\x1b\n\x17\x46\x45\x41TURE_STATUS_NO_STATE\x10\x07\x12\x1c\n\x18\x46\x45\x41TURE_STATUS_UNDEFINED\x10\x08*T\n\x06Origin\x12\x16\n\x12ORIGIN_UNSPECIFIED\x10\x00\x12\x0f\n\x0bORIGIN_NONE\x10\x01\x12\x10\n\x0cORIGIN_STORE\x10\x02\x12\x0f\n\x0bORIGIN_LIVE\x10\x03*O\n\x08LiveRows\x12\x19\n\x15LIVE_ROWS_UNSPECIFIED\x10\x00\x12\x12\n\x0eLIVE_ROWS_BARS\x10\x01\x12\x14\n\x10LIVE_ROWS_TRADES\x10\x02\x32\xc4\x01\n\x10InferenceService\x12T\n\x07Predict\x12#.tapeline.serving.v1.PredictRequest\x1a$.tapeline.serving.v1.PredictResponse\x12Z\n\tModelInfo\x12%.tapeline.serving.v1.ModelInfoRequest\x1a&.tapeline.serving.v1.ModelInfoResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,44 +33,44 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_PREDICTION_OUTPUTSENTRY']._loaded_options = None
   _globals['_PREDICTION_OUTPUTSENTRY']._serialized_options = b'8\001'
-  _globals['_ENTITYSTATUS']._serialized_start=2224
-  _globals['_ENTITYSTATUS']._serialized_end=2350
-  _globals['_FEATURESTATUS']._serialized_start=2353
-  _globals['_FEATURESTATUS']._serialized_end=2642
-  _globals['_ORIGIN']._serialized_start=2644
-  _globals['_ORIGIN']._serialized_end=2728
-  _globals['_LIVEROWS']._serialized_start=2730
-  _globals['_LIVEROWS']._serialized_end=2809
+  _globals['_ENTITYSTATUS']._serialized_start=2242
+  _globals['_ENTITYSTATUS']._serialized_end=2368
+  _globals['_FEATURESTATUS']._serialized_start=2371
+  _globals['_FEATURESTATUS']._serialized_end=2660
+  _globals['_ORIGIN']._serialized_start=2662
+  _globals['_ORIGIN']._serialized_end=2746
+  _globals['_LIVEROWS']._serialized_start=2748
+  _globals['_LIVEROWS']._serialized_end=2827
   _globals['_PREDICTREQUEST']._serialized_start=59
   _globals['_PREDICTREQUEST']._serialized_end=188
   _globals['_ENTITYINPUT']._serialized_start=190
   _globals['_ENTITYINPUT']._serialized_end=317
   _globals['_BARCOLUMNS']._serialized_start=320
-  _globals['_BARCOLUMNS']._serialized_end=483
-  _globals['_TRADECOLUMNS']._serialized_start=485
-  _globals['_TRADECOLUMNS']._serialized_end=586
-  _globals['_PREDICTRESPONSE']._serialized_start=589
-  _globals['_PREDICTRESPONSE']._serialized_end=778
-  _globals['_PREDICTION']._serialized_start=781
-  _globals['_PREDICTION']._serialized_end=1102
-  _globals['_PREDICTION_OUTPUTSENTRY']._serialized_start=1056
-  _globals['_PREDICTION_OUTPUTSENTRY']._serialized_end=1102
-  _globals['_FEATUREISSUE']._serialized_start=1104
-  _globals['_FEATUREISSUE']._serialized_end=1187
-  _globals['_VIEWUSE']._serialized_start=1190
-  _globals['_VIEWUSE']._serialized_end=1452
-  _globals['_MODELINFOREQUEST']._serialized_start=1454
-  _globals['_MODELINFOREQUEST']._serialized_end=1472
-  _globals['_MODELINFORESPONSE']._serialized_start=1475
-  _globals['_MODELINFORESPONSE']._serialized_end=1863
-  _globals['_MODELFEATURE']._serialized_start=1865
-  _globals['_MODELFEATURE']._serialized_end=1924
-  _globals['_MODELVIEW']._serialized_start=1927
-  _globals['_MODELVIEW']._serialized_end=2076
-  _globals['_LIMITS']._serialized_start=2078
-  _globals['_LIMITS']._serialized_end=2158
-  _globals['_SERVEDLOG']._serialized_start=2160
-  _globals['_SERVEDLOG']._serialized_end=2222
-  _globals['_INFERENCESERVICE']._serialized_start=2812
-  _globals['_INFERENCESERVICE']._serialized_end=3008
+  _globals['_BARCOLUMNS']._serialized_end=501
+  _globals['_TRADECOLUMNS']._serialized_start=503
+  _globals['_TRADECOLUMNS']._serialized_end=604
+  _globals['_PREDICTRESPONSE']._serialized_start=607
+  _globals['_PREDICTRESPONSE']._serialized_end=796
+  _globals['_PREDICTION']._serialized_start=799
+  _globals['_PREDICTION']._serialized_end=1120
+  _globals['_PREDICTION_OUTPUTSENTRY']._serialized_start=1074
+  _globals['_PREDICTION_OUTPUTSENTRY']._serialized_end=1120
+  _globals['_FEATUREISSUE']._serialized_start=1122
+  _globals['_FEATUREISSUE']._serialized_end=1205
+  _globals['_VIEWUSE']._serialized_start=1208
+  _globals['_VIEWUSE']._serialized_end=1470
+  _globals['_MODELINFOREQUEST']._serialized_start=1472
+  _globals['_MODELINFOREQUEST']._serialized_end=1490
+  _globals['_MODELINFORESPONSE']._serialized_start=1493
+  _globals['_MODELINFORESPONSE']._serialized_end=1881
+  _globals['_MODELFEATURE']._serialized_start=1883
+  _globals['_MODELFEATURE']._serialized_end=1942
+  _globals['_MODELVIEW']._serialized_start=1945
+  _globals['_MODELVIEW']._serialized_end=2094
+  _globals['_LIMITS']._serialized_start=2096
+  _globals['_LIMITS']._serialized_end=2176
+  _globals['_SERVEDLOG']._serialized_start=2178
+  _globals['_SERVEDLOG']._serialized_end=2240
+  _globals['_INFERENCESERVICE']._serialized_start=2830
+  _globals['_INFERENCESERVICE']._serialized_end=3026
 # @@protoc_insertion_point(module_scope)

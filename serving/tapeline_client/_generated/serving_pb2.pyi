@@ -82,7 +82,7 @@ class EntityInput(_message.Message):
     def __init__(self, symbol: _Optional[str] = ..., bars: _Optional[_Union[BarColumns, _Mapping]] = ..., trades: _Optional[_Union[TradeColumns, _Mapping]] = ...) -> None: ...
 
 class BarColumns(_message.Message):
-    __slots__ = ("start_us", "event_us", "available_us", "open", "high", "low", "close", "volume", "split_ratio")
+    __slots__ = ("start_us", "event_us", "available_us", "open", "high", "low", "close", "volume", "split_ratio", "dividend")
     START_US_FIELD_NUMBER: _ClassVar[int]
     EVENT_US_FIELD_NUMBER: _ClassVar[int]
     AVAILABLE_US_FIELD_NUMBER: _ClassVar[int]
@@ -92,6 +92,7 @@ class BarColumns(_message.Message):
     CLOSE_FIELD_NUMBER: _ClassVar[int]
     VOLUME_FIELD_NUMBER: _ClassVar[int]
     SPLIT_RATIO_FIELD_NUMBER: _ClassVar[int]
+    DIVIDEND_FIELD_NUMBER: _ClassVar[int]
     start_us: _containers.RepeatedScalarFieldContainer[int]
     event_us: _containers.RepeatedScalarFieldContainer[int]
     available_us: _containers.RepeatedScalarFieldContainer[int]
@@ -101,7 +102,8 @@ class BarColumns(_message.Message):
     close: _containers.RepeatedScalarFieldContainer[float]
     volume: _containers.RepeatedScalarFieldContainer[float]
     split_ratio: _containers.RepeatedScalarFieldContainer[float]
-    def __init__(self, start_us: _Optional[_Iterable[int]] = ..., event_us: _Optional[_Iterable[int]] = ..., available_us: _Optional[_Iterable[int]] = ..., open: _Optional[_Iterable[float]] = ..., high: _Optional[_Iterable[float]] = ..., low: _Optional[_Iterable[float]] = ..., close: _Optional[_Iterable[float]] = ..., volume: _Optional[_Iterable[float]] = ..., split_ratio: _Optional[_Iterable[float]] = ...) -> None: ...
+    dividend: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, start_us: _Optional[_Iterable[int]] = ..., event_us: _Optional[_Iterable[int]] = ..., available_us: _Optional[_Iterable[int]] = ..., open: _Optional[_Iterable[float]] = ..., high: _Optional[_Iterable[float]] = ..., low: _Optional[_Iterable[float]] = ..., close: _Optional[_Iterable[float]] = ..., volume: _Optional[_Iterable[float]] = ..., split_ratio: _Optional[_Iterable[float]] = ..., dividend: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class TradeColumns(_message.Message):
     __slots__ = ("event_us", "available_us", "sequence", "price", "size")

@@ -9,9 +9,10 @@ from typing import Self
 
 import numpy as np
 from tapeline.core.errors import ParameterError
+from tapeline.features.versions import Actions
 from tapeline.storage.keys import entity_part_of
 
-from tapeline_serving.engine.live import Splits, continue_with_bars, continue_with_trades, decode, known_splits
+from tapeline_serving.engine.live import continue_with_bars, continue_with_trades, decode, known_actions
 from tapeline_serving.engine.model import Batcher, Model
 from tapeline_serving.engine.plan import PlannedView, ServingPlan
 from tapeline_serving.engine.reading import is_stale, read_values
@@ -114,7 +115,7 @@ class Engine:
             for entity, part in zip(entities, parts, strict=True)
         ]
         keys += [
-            self.plan.splits_prefix + part
+            self.plan.actions_prefix + part
             for entity, part in zip(entities, parts, strict=True)
             if entity.has_bars or entity.has_trades
         ]
@@ -135,7 +136,7 @@ class Engine:
         ContinuityError
             If live rows do not directly follow the stored state.
         InvalidDataError
-            If a live row contradicts a known split.
+            If a live row contradicts a known split or dividend.
         IntegrityError
             If a stored value or state is damaged, or of another layout or plan.
         UnavailableError
@@ -152,10 +153,10 @@ class Engine:
         stored = await reading.reply()
         count = len(entities)
         vectors = Vectors.blank(count, len(self.plan.feature_names))
-        splits = iter(stored[count * len(self.plan.views) :])
+        published = iter(stored[count * len(self.plan.views) :])
         known = [
-            known_splits(entity.symbol, packed, request.now_us)
-            if (entity.has_bars or entity.has_trades) and (packed := next(splits)) is not None
+            known_actions(entity.symbol, packed, request.now_us)
+            if (entity.has_bars or entity.has_trades) and (packed := next(published)) is not None
             else None
             for entity in entities
         ]
@@ -186,7 +187,7 @@ class Engine:
         view: PlannedView,
         request: PredictRequest,
         stored: Sequence[bytes | None],
-        splits: Sequence[Splits | None],
+        actions: Sequence[Actions | None],
         vectors: Vectors,
     ) -> list[ViewUse]:
         entities, now_us = request.entities, request.now_us
@@ -195,7 +196,7 @@ class Engine:
             return read_values(view, slice(None), stored, now_us, vectors)
         uses = [ViewUse()] * len(entities)
         for row in live:
-            uses[row] = _continue(view, entities[row], stored[row], splits[row], row, now_us, vectors)
+            uses[row] = _continue(view, entities[row], stored[row], actions[row], row, now_us, vectors)
         if len(live) == len(entities):
             return uses
         rest = [row for row in range(len(entities)) if row not in set(live)]
@@ -215,7 +216,7 @@ def _continue(
     view: PlannedView,
     entity: EntityRequest,
     stored: bytes | None,
-    splits: Splits | None,
+    actions: Actions | None,
     row: int,
     now_us: int,
     vectors: Vectors,
@@ -231,10 +232,10 @@ def _continue(
         return ViewUse(state_event_us=state.event_us, state_sequence=state.sequence)
     if view.takes_trades:
         assert entity.trades is not None
-        values, use = continue_with_trades(view, entity.symbol, state, entity.trades, splits)
+        values, use = continue_with_trades(view, entity.symbol, state, entity.trades, actions)
     else:
         assert entity.bars is not None
-        values, use = continue_with_bars(view, entity.symbol, state, entity.bars, splits)
+        values, use = continue_with_bars(view, entity.symbol, state, entity.bars, actions)
     assert use.event_us is not None
     assert use.rows_seen is not None
     selected = values[view.pick]

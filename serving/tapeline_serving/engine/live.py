@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tapeline.core.errors import ContinuityError, InvalidDataError
 from tapeline.core.timestamps import DAY_US, format_us
-from tapeline.features.versions import Actions, Floats, Integers, split_ratios
+from tapeline.features.versions import Actions, Floats, dividend_ratios, split_ratios
 from tapeline.kernels.bars import BAR_COLUMNS
-from tapeline.storage.splits import decode_splits
+from tapeline.storage.actions import decode_actions
 from tapeline.storage.state_codec import SavedState, decode_state
 
 from tapeline_serving.engine.plan import PlannedView
@@ -25,15 +28,25 @@ from tapeline_serving.engine.types import LiveBars, LiveTrades, Origin, ViewUse
 _START, _END = BAR_COLUMNS.index("start_us"), BAR_COLUMNS.index("end_us")
 _LAST_SEQUENCE, _AVAILABLE = BAR_COLUMNS.index("last_sequence"), BAR_COLUMNS.index("available_us")
 
-_SAME_SPLIT_US = 14 * DAY_US
-"""A split of the same ratio so near to a known one is the same one."""
 
-Splits = tuple[Integers, Floats]
-"""Effective times and ratios, in order of time, of the splits known at the request's clock."""
+@dataclass(frozen=True, slots=True)
+class _ActionKind:
+    """How callers name a kind of corporate action, and how near to a known one an equal one is the same one."""
+
+    name: str
+    column: str
+    words: str
+    together: Callable[[Sequence[float]], float]
+    same_us: int
+
+
+_SPLIT = _ActionKind("split", "split_ratio", "split of ratio", lambda ratios: math.prod(ratios, start=1.0), 14 * DAY_US)
+# Some pay the same every week.
+_DIVIDEND = _ActionKind("dividend", "dividend", "dividend of", math.fsum, 5 * DAY_US)
 
 
 def continue_with_bars(
-    view: PlannedView, symbol: str, stored: SavedState, bars: LiveBars, splits: Splits | None
+    view: PlannedView, symbol: str, stored: SavedState, bars: LiveBars, known: Actions | None
 ) -> tuple[NDArray[np.float64], ViewUse]:
     """Features after the last of some session bars.
 
@@ -47,8 +60,8 @@ def continue_with_bars(
         The state they continue.
     bars
         At least one. Each must be that of the session after the one before it; the last may be unfinished.
-    splits
-        Known splits; ``None`` if the symbol never had one.
+    known
+        Splits and dividends known at the request's clock; ``None`` if the symbol never had one.
 
     Returns
     -------
@@ -60,10 +73,10 @@ def continue_with_bars(
     ContinuityError
         If a bar is not the next session's, or the bundle's calendar does not know that session.
     InvalidDataError
-        If a bar names another ratio than the known split that takes effect with it.
+        If a bar names another ratio or dividend than the known ones that take effect with it, or a dividend is not below
+        the close before it.
     """
     plan = view.plan
-    _refuse_dividends(view, symbol)
     if view.builder is not None:
         raise ContinuityError(
             "the bars of this view are made of shorter ones, which a request cannot bring",
@@ -75,14 +88,15 @@ def continue_with_bars(
     for number in range(len(bars)):
         partial = _check_bar(view, symbol, bars, number, last_session + 1 + number)
     count = len(bars)
-    ratios = [1.0] * count
-    adjusted: tuple[tuple[int, float], ...] = ()
-    if splits is not None or bars.split_ratio is not None:
-        ratios, adjusted = _bar_ratios(view, symbol, stored, bars, splits, last_session + 1)
+    adjustments: dict[str, Any] = {"split_ratio": [1.0] * count, "dividend_ratio": [1.0] * count}
+    adjusted = None
+    if known is not None or bars.split_ratio is not None or bars.dividend is not None:
+        actions = _for_view(view, known)
+        adjustments, adjusted = _adjustments(view, symbol, stored, bars, actions, last_session + 1)
     state = plan.restore(stored.plan_state, verify=False)
     out = np.empty(len(plan.outputs))
     first = view.session_first + last_session + 1
-    given: dict[str, Any] = {**bars.columns, "split_ratio": ratios, "session": range(first, first + count)}
+    given: dict[str, Any] = {**bars.columns, **adjustments, "session": range(first, first + count)}
     given |= {name: _ends(view, np.array(bars.event_us), name) for name in view.frames}
     rows = np.array([given[name] for name in plan.inputs], dtype=np.float64).T
     for number, (event_us, available_us) in enumerate(zip(bars.event_us, bars.available_us, strict=True)):
@@ -96,12 +110,12 @@ def continue_with_bars(
         state_event_us=stored.event_us,
         state_sequence=stored.sequence,
         rows_seen=stored.rows_seen + count,
-        splits=adjusted,
+        actions=adjusted,
     )
 
 
 def continue_with_trades(
-    view: PlannedView, symbol: str, stored: SavedState, trades: LiveTrades, splits: Splits | None
+    view: PlannedView, symbol: str, stored: SavedState, trades: LiveTrades, known: Actions | None
 ) -> tuple[NDArray[np.float64], ViewUse]:
     """Features after some trades: of the bars they finish, and of the bar they leave unfinished.
 
@@ -109,7 +123,7 @@ def continue_with_trades(
     ----------
     view
         A view over bars from trades.
-    symbol, stored, splits
+    symbol, stored, known
         As for `continue_with_bars`.
     trades
         At least one; the first must directly follow the last trade in the state, by sequence, and so on.
@@ -124,24 +138,23 @@ def continue_with_trades(
     ContinuityError
         If a sequence number is missing, or was seen before.
     InvalidDataError
-        If a price or size is impossible.
+        If a price or size is impossible, or a dividend is not below the price before it.
     """
     plan = view.plan
     assert view.builder is not None
-    _refuse_dividends(view, symbol)
     _check_sequence(symbol, stored, trades)
     builder = stored.bar_state if stored.bar_state is not None else view.builder.fresh()
-    actions = Actions.none() if splits is None else Actions.of_splits(*splits)
-    actions = view.builder.effective(builder, trades.event_us, actions)
-    made, _ = view.builder.advance_adjusted(
-        builder,
-        trades.event_us,
-        trades.sequence,
-        trades.available_us,
-        np.column_stack([trades.price, trades.size]),
-        actions,
-        flush=True,
-    )
+    actions = view.builder.effective(builder, trades.event_us, _for_view(view, known))
+    with _naming(symbol):
+        made, _ = view.builder.advance_adjusted(
+            builder,
+            trades.event_us,
+            trades.sequence,
+            trades.available_us,
+            np.column_stack([trades.price, trades.size]),
+            actions,
+            flush=True,
+        )
     whole = made[:, (_END, _LAST_SEQUENCE, _AVAILABLE)].astype(np.int64)
     start_us = made[:, _START].astype(np.int64)
     state = plan.restore(stored.plan_state, verify=False)
@@ -164,19 +177,26 @@ def continue_with_trades(
         state_event_us=stored.event_us,
         state_sequence=stored.sequence,
         rows_seen=plan.position(ends[0]).rows_seen,
-        splits=tuple(zip(actions.event_us.tolist(), actions.ratio.tolist(), strict=True)),
+        actions=actions,
     )
 
 
-def known_splits(symbol: str, stored: bytes, now_us: int) -> Splits:
-    """The splits of an entity that are known at the request's clock.
+def known_actions(symbol: str, stored: bytes, now_us: int) -> Actions:
+    """The splits and dividends of an entity that are known at the request's clock.
 
     Raises
     ------
     IntegrityError
         If the bytes are damaged.
     """
-    return decode_splits(stored, where=f"splits of {symbol}").known_at(now_us)
+    return decode_actions(stored, where=f"corporate actions of {symbol}").known_at(now_us)
+
+
+def _for_view(view: PlannedView, known: Actions | None) -> Actions:
+    """What a view is adjusted for of what is known."""
+    if known is None:
+        return Actions.none()
+    return known if view.plan.dividends else known.splits_only
 
 
 def decode(view: PlannedView, symbol: str, stored: bytes) -> SavedState:
@@ -228,51 +248,71 @@ def _check_bar(view: PlannedView, symbol: str, bars: LiveBars, number: int, sess
     )
 
 
-def _bar_ratios(
-    view: PlannedView, symbol: str, stored: SavedState, bars: LiveBars, splits: Splits | None, session: int
-) -> tuple[list[float], tuple[tuple[int, float], ...]]:
-    """The ratio of each bar, and the splits behind them: the known ones, and those that only the caller knows."""
+def _adjustments(
+    view: PlannedView, symbol: str, stored: SavedState, bars: LiveBars, known: Actions, session: int
+) -> tuple[dict[str, Floats], Actions | None]:
+    """Split and dividend ratios of each bar, and what is behind them: the known actions, and those that only the caller knows."""
+    plan, event_us = view.plan, np.array(bars.event_us)
     previous_us = stored.event_us if stored.rows_seen else None
-    found, adjusted = _ratios_of(previous_us, np.array(bars.event_us), splits)
-    ratios = found.tolist()
-    known = [] if splits is None else list(zip(splits[0].tolist(), splits[1].tolist(), strict=True))
-    for number, given in enumerate(bars.split_ratio or ()):
+    splits = _named(view, symbol, previous_us, bars, session, _SPLIT, bars.split_ratio, known.splits)
+    dividends = (
+        _named(view, symbol, previous_us, bars, session, _DIVIDEND, bars.dividend, known.dividends)
+        if plan.dividends
+        else []
+    )
+    actions = known
+    if splits or dividends:
+        actions = Actions.of([*known.splits, *splits], [*known.dividends, *dividends])
+    found = {"split_ratio": split_ratios(previous_us, event_us, actions.event_us, actions.ratio)}
+    since_us = bars.event_us[0] if previous_us is None else previous_us
+    if plan.dividends:
+        last = stored.bar_state
+        assert last is not None
+        with _naming(symbol):
+            found["dividend_ratio"], _ = dividend_ratios(
+                previous_us, last, event_us, np.array(bars.columns["close"]), actions
+            )
+        if last[0] > 0.0:  # what takes effect after the last possible close is between it and a dividend
+            since_us = min(since_us, int(last[1]))
+    effective = (actions.event_us >= since_us) & (actions.event_us < bars.event_us[-1])
+    return found, actions.chosen(effective)
+
+
+def _named(
+    view: PlannedView,
+    symbol: str,
+    previous_us: int | None,
+    bars: LiveBars,
+    session: int,
+    kind: _ActionKind,
+    column: Sequence[float] | None,
+    known: Sequence[tuple[int, float]],
+) -> list[tuple[int, float]]:
+    """The actions that only the caller knows; one that contradicts what is known is refused."""
+    named = []
+    for number, given in enumerate(column or ()):
         event_us = bars.event_us[number]
         since_us = bars.event_us[number - 1] if number else previous_us
-        here = since_us is not None and any(since_us <= at < event_us for at, _ in known)
-        if math.isnan(given) or (math.isclose(given, ratios[number], rel_tol=1e-9) and (here or given == 1.0)):
+        here = [value for at, value in known if since_us is not None and since_us <= at < event_us]
+        together = kind.together(here)
+        if math.isnan(given) or (math.isclose(given, together, rel_tol=1e-9) and (here or given == together)):
             continue
         if here:
-            raise _contradiction(symbol, number, given, f"a split of ratio {ratios[number]!r} is known")
-        near = [at for at, ratio in known if abs(at - event_us) <= _SAME_SPLIT_US and math.isclose(ratio, given)]
+            raise _contradiction(kind, symbol, number, given, f"a {kind.words} {together!r} is known")
+        near = [at for at, value in known if abs(at - event_us) <= kind.same_us and math.isclose(value, given)]
         if near:  # taken for a second one, it would adjust the prices twice
-            raise _contradiction(symbol, number, given, f"that split is known to take effect at {format_us(near[0])}")
-        ratios[number] = given
-        adjusted = (*adjusted, (int(view.session_open_us[session + number]), given))
-    return ratios, adjusted
+            known_at = f"that {kind.name} is known to take effect at {format_us(near[0])}"
+            raise _contradiction(kind, symbol, number, given, known_at)
+        named.append((int(view.session_open_us[session + number]), given))
+    return named
 
 
-def _contradiction(symbol: str, number: int, given: float, known: str) -> InvalidDataError:
+def _contradiction(kind: _ActionKind, symbol: str, number: int, given: float, known: str) -> InvalidDataError:
     return InvalidDataError(
-        f"split_ratio {given!r}, where {known}",
+        f"{kind.column} {given!r}, where {known}",
         where=f"bars of {symbol}, row {number}",
-        remedy="Leave split_ratio out, or correct the split by `tapeline ingest` and `tapeline backfill`",
+        remedy=f"Leave {kind.column} out, or correct it by `tapeline ingest actions` and `tapeline backfill`",
     )
-
-
-def _ratios_of(
-    previous_us: int | None, event_us: Integers, splits: Splits | None
-) -> tuple[Floats, tuple[tuple[int, float], ...]]:
-    """Ratios of bars with these ends, and the splits that take effect with them."""
-    if splits is None:
-        return np.ones(len(event_us)), ()
-    since_us = int(event_us[0]) if previous_us is None else previous_us
-    effective = tuple(
-        (at, ratio)
-        for at, ratio in zip(splits[0].tolist(), splits[1].tolist(), strict=True)
-        if since_us <= at < event_us[-1]
-    )
-    return split_ratios(previous_us, event_us, *splits), effective
 
 
 def _check_sequence(symbol: str, stored: SavedState, trades: LiveTrades) -> None:
@@ -293,14 +333,13 @@ def _check_sequence(symbol: str, stored: SavedState, trades: LiveTrades) -> None
         )
 
 
-def _refuse_dividends(view: PlannedView, symbol: str) -> None:
-    """What dividends are known is not kept for requests: rows adjusted for some only would be silently wrong."""
-    if view.plan.dividends:
-        raise ContinuityError(
-            "a request cannot continue a view that is adjusted for dividends",
-            where=f"{symbol} in {view.name}@{view.version}",
-            remedy="Leave the rows out: the view's stored features are served then",
-        )
+@contextmanager
+def _naming(symbol: str) -> Iterator[None]:
+    """Say of a dividend that cannot be whose it is."""
+    try:
+        yield
+    except InvalidDataError as error:
+        raise InvalidDataError(error.what, where=f"{symbol}, {error.where}", remedy=error.remedy) from None
 
 
 def _ends(view: PlannedView, event_us: NDArray[np.int64], name: str) -> NDArray[np.float64]:

@@ -13,9 +13,9 @@ from tapeline.features.plan import FeaturePlan
 from tapeline.features.timeframes import FrameCalendar, TimeFrame, frames_of_inputs
 from tapeline.features.view import FeatureViewSpec
 from tapeline.registry.manifest import BundleManifest, ViewReference
+from tapeline.storage.actions import actions_prefix
 from tapeline.storage.keys import view_prefix
 from tapeline.storage.packed import Layout
-from tapeline.storage.splits import splits_prefix
 from tapeline.storage.state_codec import state_prefix
 
 
@@ -121,7 +121,7 @@ class ServingPlan:
     bundle_sha256: str
     views: tuple[PlannedView, ...]
     feature_names: tuple[str, ...]
-    splits_prefix: bytes
+    actions_prefix: bytes
 
     @classmethod
     def of(cls, manifest: BundleManifest, bundle_sha256: str, project: str) -> ServingPlan:
@@ -139,7 +139,7 @@ class ServingPlan:
         views = tuple(_planned(reference, manifest, project) for reference in manifest.views)
         several = len(views) > 1
         names = tuple(f"{f.view}:{f.name}" if several else f.name for f in manifest.features)
-        return cls(manifest, bundle_sha256, views, names, splits_prefix(project))
+        return cls(manifest, bundle_sha256, views, names, actions_prefix(project))
 
 
 def _as_slice(places: NDArray[np.intp]) -> slice | NDArray[np.intp]:

@@ -10,6 +10,8 @@ import json
 import math
 import struct
 
+from tapeline.features.versions import Actions
+
 from tapeline_serving.engine.plan import ServingPlan
 from tapeline_serving.engine.types import (
     EntityRequest,
@@ -103,13 +105,19 @@ def _whole(number: int | None) -> int | str:
 
 
 def _use(view: str, use: ViewUse) -> str:
-    splits = f',"splits":{json.dumps(use.splits)}' if use.splits else ""
+    adjusted = "" if use.actions is None else _adjusted(use.actions)
     return (
         f'{view},"origin":"{_ORIGINS[use.origin]}","event_us":{_whole(use.event_us)},'
         f'"available_us":{_whole(use.available_us)},"sequence":{_whole(use.sequence)},'
         f'"partial":{"true" if use.partial else "false"},"state_event_us":{_whole(use.state_event_us)},'
-        f'"state_sequence":{_whole(use.state_sequence)},"rows_seen":{_whole(use.rows_seen)}{splits}}}'
+        f'"state_sequence":{_whole(use.state_sequence)},"rows_seen":{_whole(use.rows_seen)}{adjusted}}}'
     )
+
+
+def _adjusted(actions: Actions) -> str:
+    """What live rows were adjusted for, where there was anything."""
+    named = (("splits", actions.splits), ("dividends", actions.dividends))
+    return "".join([f',"{name}":{json.dumps(rows)}' for name, rows in named if rows])
 
 
 def _live_rows(entity: EntityRequest) -> bytes:
@@ -125,9 +133,10 @@ def _bars(bars: LiveBars) -> str:
     columns = "".join([f'"{name}":{_exact(column)},' for name, column in bars.columns.items()])
     start = "null" if bars.start_us is None else bars.start_us
     ratio = "null" if bars.split_ratio is None else _exact(bars.split_ratio)
+    dividend = "null" if bars.dividend is None else _exact(bars.dividend)
     return (
         f'{{{columns}"start_us":{start},"event_us":{bars.event_us},"available_us":{bars.available_us},'
-        f'"split_ratio":{ratio}}}'
+        f'"split_ratio":{ratio},"dividend":{dividend}}}'
     )
 
 

@@ -7,6 +7,7 @@ from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
+from tapeline.features.versions import Actions
 
 
 class FeatureStatus(IntEnum):
@@ -59,6 +60,8 @@ class LiveBars:
         By name (open, high, low, close, volume): prices as traded, volume in shares.
     split_ratio
         New shares for one old share, NaN for a bar whose split the caller left to the store; ``None``: all are.
+    dividend
+        Likewise cash for one share on the basis after it.
     """
 
     start_us: list[int] | None
@@ -66,6 +69,7 @@ class LiveBars:
     available_us: list[int]
     columns: dict[str, list[float]]
     split_ratio: list[float] | None = None
+    dividend: list[float] | None = None
 
     def __len__(self) -> int:
         return len(self.event_us)
@@ -135,8 +139,8 @@ class ViewUse:
         Of the row the values describe; ``None`` without a value.
     state_event_us, state_sequence, rows_seen
         Position of the stored state that live rows continued; ``None`` otherwise.
-    splits
-        Effective times (µs) and ratios of the splits that the live rows were adjusted for.
+    actions
+        The splits and dividends that the live rows were adjusted for.
     """
 
     origin: Origin = Origin.NONE
@@ -147,7 +151,7 @@ class ViewUse:
     state_event_us: int | None = None
     state_sequence: int | None = None
     rows_seen: int | None = None
-    splits: tuple[tuple[int, float], ...] = ()
+    actions: Actions | None = None
 
 
 @dataclass(slots=True)

@@ -136,11 +136,19 @@ def _read_bars(message: pb.BarColumns, symbol: str, now_us: int) -> LiveBars:
         "volume": list(message.volume),
     }
     available_us = list(message.available_us) or [now_us] * count
-    bars = LiveBars(list(message.start_us) or None, event_us, available_us, columns, list(message.split_ratio) or None)
+    bars = LiveBars(
+        list(message.start_us) or None,
+        event_us,
+        available_us,
+        columns,
+        list(message.split_ratio) or None,
+        list(message.dividend) or None,
+    )
     for name, column in columns.items():
         if len(column) != count:
             raise _uneven(name, len(column), count, f"bars of {symbol}")
-    for name, given in (("available_us", available_us), ("start_us", bars.start_us), ("split_ratio", bars.split_ratio)):
+    optional = {"start_us": bars.start_us, "split_ratio": bars.split_ratio, "dividend": bars.dividend}
+    for name, given in (("available_us", available_us), *optional.items()):
         if given is not None and len(given) != count:
             raise _uneven(name, len(given), count, f"bars of {symbol}")
     latest_us = max(event_us)
@@ -173,6 +181,8 @@ def _fault(row: int, bars: LiveBars) -> str | None:
         return "a bar whose close lies outside low..high"
     if bars.split_ratio is not None and (bars.split_ratio[row] <= 0.0 or bars.split_ratio[row] == math.inf):
         return "an impossible split_ratio"
+    if bars.dividend is not None and (bars.dividend[row] < 0.0 or bars.dividend[row] == math.inf):
+        return "an impossible dividend"
     if bars.start_us is not None and bars.start_us[row] >= bars.event_us[row]:
         return "a bar that ends before it starts"
     if bars.available_us[row] < bars.event_us[row]:
