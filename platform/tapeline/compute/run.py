@@ -33,7 +33,7 @@ from tapeline.compute.rows import EntityState, RowRunner
 from tapeline.core.errors import EmptyDataError, ParameterError, UnavailableError, UnknownNameError
 from tapeline.core.settings import get_settings
 from tapeline.core.timestamps import to_us
-from tapeline.features.versions import Integers
+from tapeline.features.versions import Integers, naming
 from tapeline.features.view import FeatureViewSpec
 from tapeline.storage.actions import publish_actions
 from tapeline.storage.feature_tables import append_rows, qualified_name, read_stored, register_view
@@ -304,8 +304,13 @@ def _backfill_batch(
 ) -> None:
     histories = _histories(connection, spec, runner, changes)
     spacing = _TRADE_SPACING if spec.rows.raw == "trades" else _BAR_SPACING
+
+    def compute(change: Change, history: EntityHistory) -> Replayed:
+        with naming(change.symbol):
+            return replay(history, runner, spacing)
+
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:  # the kernels release the GIL
-        results = list(pool.map(lambda history: replay(history, runner, spacing), histories))
+        results = list(pool.map(compute, changes, histories))
     snapshots = {
         change.symbol: [_saved(runner, checkpoint, horizon_us) for checkpoint in _spread(result.checkpoints)]
         for change, result in zip(changes, results, strict=True)

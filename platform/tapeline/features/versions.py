@@ -7,7 +7,8 @@ versions: the first sighting, corrections, retractions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -128,6 +129,21 @@ class ActionVersions:
             self.ratio[kept],
             self.dividend[kept],
         )
+
+
+@contextmanager
+def naming(entity: str) -> Iterator[None]:
+    """Say of an action that cannot be whose it is.
+
+    Raises
+    ------
+    InvalidDataError
+        What the block raises, with the entity.
+    """
+    try:
+        yield
+    except InvalidDataError as error:
+        raise InvalidDataError(error.what, where=f"{entity}, {error.where}", remedy=error.remedy) from None
 
 
 def newest_of_keys(

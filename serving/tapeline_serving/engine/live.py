@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tapeline.core.errors import ContinuityError, InvalidDataError
 from tapeline.core.timestamps import DAY_US, format_us
-from tapeline.features.versions import Actions, Floats, dividend_ratios, split_ratios
+from tapeline.features.versions import Actions, Floats, dividend_ratios, naming, split_ratios
 from tapeline.kernels.bars import BAR_COLUMNS
 from tapeline.storage.actions import decode_actions
 from tapeline.storage.state_codec import SavedState, decode_state
@@ -145,7 +144,7 @@ def continue_with_trades(
     _check_sequence(symbol, stored, trades)
     builder = stored.bar_state if stored.bar_state is not None else view.builder.fresh()
     actions = view.builder.effective(builder, trades.event_us, _for_view(view, known))
-    with _naming(symbol):
+    with naming(symbol):
         made, _ = view.builder.advance_adjusted(
             builder,
             trades.event_us,
@@ -268,7 +267,7 @@ def _adjustments(
     if plan.dividends:
         last = stored.bar_state
         assert last is not None
-        with _naming(symbol):
+        with naming(symbol):
             found["dividend_ratio"], _ = dividend_ratios(
                 previous_us, last, event_us, np.array(bars.columns["close"]), actions
             )
@@ -331,15 +330,6 @@ def _check_sequence(symbol: str, stored: SavedState, trades: LiveTrades) -> None
             where=f"trades of {symbol}, row 0",
             remedy="Send only trades that are newer than the stored state",
         )
-
-
-@contextmanager
-def _naming(symbol: str) -> Iterator[None]:
-    """Say of a dividend that cannot be whose it is."""
-    try:
-        yield
-    except InvalidDataError as error:
-        raise InvalidDataError(error.what, where=f"{symbol}, {error.where}", remedy=error.remedy) from None
 
 
 def _ends(view: PlannedView, event_us: NDArray[np.int64], name: str) -> NDArray[np.float64]:
