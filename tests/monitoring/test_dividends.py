@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,6 +37,7 @@ class Scene:
     client: Client
     bars: world.BarHistory
     trades: world.TradeHistory
+    asked: int = 0
 
     def act(self, symbol: str, event_us: int, known_us: int, *, ratio: float | None = None, cash: float | None = None):
         """Record an action, as an ingest would."""
@@ -65,16 +67,18 @@ class Scene:
             live_trades={"AAA": Trades(h.event_us[part], h.sequence[part], h.price[part], h.size[part])},
             include_features=True,
         )
+        self.asked += 1
         return answer
 
     def verify(self) -> set[Cause]:
         """Causes of differences, once all that was served is logged."""
         for _ in range(200):
-            if self.client.model_info().served_log.waiting == 0:
+            if len(logged(self.settings)) == self.asked:
                 break
+            time.sleep(0.05)
         with psycopg.connect(self.settings.postgres_url, options="-c timezone=UTC") as connection:
             report = verify(connection)
-        assert report.vectors > 0
+        assert report.vectors == self.asked
         return set(report.causes)
 
     def expected(self, dividends: dict[int, float], split: dict[int, float] | None = None) -> np.ndarray:

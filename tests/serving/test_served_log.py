@@ -13,6 +13,7 @@ import numpy as np
 import psycopg
 import pytest
 from tapeline.core.settings import Settings
+from tapeline.features.versions import Actions
 from tapeline_serving.engine.model import Batcher, Model
 from tapeline_serving.engine.served_log import ServedLog
 from tapeline_serving.engine.served_rows import RowEncoder
@@ -48,7 +49,7 @@ class LosingConnection(psycopg.Connection[Any]):
 def request(symbol: str) -> tuple[PredictRequest, Vectors]:
     vectors = Vectors.blank(1, 5)
     vectors.overall = [EntityStatus.NO_FEATURES]
-    vectors.uses = [[ViewUse(), ViewUse(Origin.LIVE, 7, 8, 9, splits=((5, 2.0),))]]
+    vectors.uses = [[ViewUse(), ViewUse(Origin.LIVE, 7, 8, 9, actions=Actions.of([(5, 2.0)], [(7, 0.5)]))]]
     bars = LiveBars(None, [1], [2], {"open": [0.1], "close": [-0.0], "volume": [np.nan]})
     asked = [EntityRequest(symbol, True, False, bars)]
     return PredictRequest(asked, str(uuid.uuid4()), 1_000, time.time_ns() // 1_000), vectors
@@ -79,11 +80,13 @@ def test_a_lost_acknowledgement_leaves_no_row_twice(served: Served, may_be_retry
     assert first["views"][0]["origin"] == "none"
     assert first["views"][0]["event_us"] is None
     assert first["views"][1] | {"origin": "live", "event_us": 7, "available_us": 8, "sequence": 9} == first["views"][1]
-    assert first["views"][1]["splits"] == [[5, 2.0]]
+    used = first["views"][1]
+    assert (used["splits"], used["dividends"]) == ([[5, 2.0]], [[7, 0.5]])
     assert first["prediction"] == []
     assert first["live_rows"]["bars"] == {
         "open": [0.1], "close": ["-0.0"], "volume": ["nan"], "start_us": None, "event_us": [1], "available_us": [2],
         "split_ratio": None,
+        "dividend": None,
     }  # fmt: skip
 
 

@@ -116,7 +116,7 @@ def verify(
 ) -> None:
     """Compute every served vector again from the offline store and compare bit for bit.
 
-    Exits with 1 if a difference has no explanation (late row, correction, version, split, lag, ahead).
+    Exits with 1 if a difference has no explanation (late row, correction, version, corporate action, lag, ahead).
     """
     from tapeline.monitoring.consistency import verify as run
     from tapeline.storage.postgres import connect

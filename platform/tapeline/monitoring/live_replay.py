@@ -130,28 +130,29 @@ class LiveReplay:
 
     def _continue_trades(self, state: EntityState, trades: Mapping[str, Any], actions: Actions) -> NDArray[np.float64]:
         values = np.column_stack([_floats(trades["price"]), _floats(trades["size"])])
-        event_us, sequence, available_us = (_integers(trades[n]) for n in ("event_us", "sequence", "available_us"))
-        _, after = self._runner.advance(state, event_us, sequence, available_us, values, actions, _NO_FLOOR)
-        unfinished = self._runner.finish_open_bar(after, _NO_FLOOR).outputs
-        return np.asarray(unfinished[-1] if len(unfinished) else after.outputs)
+        times = _integers(trades["event_us"]), _integers(trades["sequence"]), _integers(trades["available_us"])
+        return self._continue_built(state, times, values, actions)
 
     def _continue_bars(self, state: EntityState, bars: Mapping[str, Any], actions: Actions) -> NDArray[np.float64]:
         event_us = _integers(bars["event_us"])
-        times = session_times(self._spec.rows.calendar)
+        times = event_us, np.zeros(len(event_us), dtype=np.int64), _integers(bars["available_us"])
+        prices = [_floats(bars[name]) for name in ("open", "high", "low", "close", "volume")]
+        if self._runner.builder is not None:
+            return self._continue_built(state, times, np.column_stack([_floats(bars["start_us"]), *prices]), actions)
+        sessions = session_times(self._spec.rows.calendar)
         # Of an unfinished bar too, the session is the one that is open just before the bar ends.
-        start_us = times.open_us[times.number_of(event_us - 1)]
-        names = ("open", "high", "low", "close", "volume")
-        values = np.column_stack([start_us.astype(np.float64), *(_floats(bars[name]) for name in names)])
-        finished, _ = self._runner.advance(
-            state,
-            event_us,
-            np.zeros(len(event_us), dtype=np.int64),
-            _integers(bars["available_us"]),
-            values,
-            actions,
-            _NO_FLOOR,
-        )
+        start_us = sessions.open_us[sessions.number_of(event_us - 1)]
+        values = np.column_stack([start_us.astype(np.float64), *prices])
+        finished, _ = self._runner.advance(state, *times, values, actions, _NO_FLOOR)
         return np.asarray(finished.outputs[-1])
+
+    def _continue_built(
+        self, state: EntityState, times: tuple[Integers, Integers, Integers], values: Floats, actions: Actions
+    ) -> NDArray[np.float64]:
+        _, after = self._runner.advance(state, *times, values, actions, _NO_FLOOR)
+        unfinished = self._runner.finish_open_bar(after, _NO_FLOOR).outputs
+        found = unfinished[-1] if len(unfinished) else after.outputs
+        return np.asarray(found if len(found) else np.full(len(self._runner.plan.outputs), np.nan))
 
 
 def _floats(values: Sequence[float | str]) -> Floats:

@@ -12,7 +12,8 @@ from tapeline.core.errors import ParameterError
 from tapeline.features.versions import Actions
 from tapeline.storage.keys import entity_part_of
 
-from tapeline_serving.engine.live import continue_with_bars, continue_with_trades, decode, known_actions
+from tapeline_serving.engine.adjustments import known_actions
+from tapeline_serving.engine.live import continue_with_bars, continue_with_trades, decode
 from tapeline_serving.engine.model import Batcher, Model
 from tapeline_serving.engine.plan import PlannedView, ServingPlan
 from tapeline_serving.engine.reading import is_stale, read_values

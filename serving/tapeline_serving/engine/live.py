@@ -6,21 +6,18 @@ taken only where they directly follow the state; anything else would silently gi
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tapeline.core.errors import ContinuityError, InvalidDataError
-from tapeline.core.timestamps import DAY_US, format_us
-from tapeline.features.versions import Actions, Floats, dividend_ratios, naming, split_ratios
+from tapeline.core.errors import ContinuityError
+from tapeline.core.timestamps import format_us
+from tapeline.features.versions import Actions, Floats, Integers, naming
 from tapeline.kernels.bars import BAR_COLUMNS
-from tapeline.storage.actions import decode_actions
 from tapeline.storage.state_codec import SavedState, decode_state
 
+from tapeline_serving.engine.adjustments import actions_for, bar_ratios, with_named
 from tapeline_serving.engine.plan import PlannedView
 from tapeline_serving.engine.types import LiveBars, LiveTrades, Origin, ViewUse
 
@@ -28,74 +25,58 @@ _START, _END = BAR_COLUMNS.index("start_us"), BAR_COLUMNS.index("end_us")
 _LAST_SEQUENCE, _AVAILABLE = BAR_COLUMNS.index("last_sequence"), BAR_COLUMNS.index("available_us")
 
 
-@dataclass(frozen=True, slots=True)
-class _ActionKind:
-    """How callers name a kind of corporate action, and how near to a known one an equal one is the same one."""
-
-    name: str
-    column: str
-    words: str
-    together: Callable[[Sequence[float]], float]
-    same_us: int
-
-
-_SPLIT = _ActionKind("split", "split_ratio", "split of ratio", lambda ratios: math.prod(ratios, start=1.0), 14 * DAY_US)
-# Some pay the same every week.
-_DIVIDEND = _ActionKind("dividend", "dividend", "dividend of", math.fsum, 5 * DAY_US)
-
-
 def continue_with_bars(
     view: PlannedView, symbol: str, stored: SavedState, bars: LiveBars, known: Actions | None
 ) -> tuple[NDArray[np.float64], ViewUse]:
-    """Features after the last of some session bars.
+    """Features after the last of some bars.
 
     Parameters
     ----------
     view
-        A view over session bars.
+        A view over session bars, or over longer bars made from its source's bars.
     symbol
         For messages.
     stored
         The state they continue.
     bars
-        At least one. Each must be that of the session after the one before it; the last may be unfinished.
+        At least one. For a view over session bars, each must be that of the session after the one before it; the last may
+        be unfinished. For one over longer bars, each must start where the one before it ended, or with the next session.
     known
         Splits and dividends known at the request's clock; ``None`` if the symbol never had one.
 
     Returns
     -------
     tuple
-        All features of the plan, shape (outputs,), float64; and what they stand on.
+        All features of the plan, shape (outputs,), float64: of longer bars, what the batch gives after the same bars and a
+        final flush, marked partial if that leaves an unfinished one; and what they stand on.
 
     Raises
     ------
     ContinuityError
-        If a bar is not the next session's, or the bundle's calendar does not know that session.
+        If a bar does not follow the one before it, or the bundle's calendar does not know its session.
     InvalidDataError
         If a bar names another ratio or dividend than the known ones that take effect with it, or a dividend is not below
         the close before it.
     """
-    plan = view.plan
     if view.builder is not None:
-        raise ContinuityError(
-            "the bars of this view are made of shorter ones, which a request cannot bring",
-            where=f"{symbol} in {view.name}@{view.version}",
-            remedy="Leave the bars out: the view's stored features are served then",
-        )
+        return _continue_with_shorter(view, symbol, stored, bars, known)
+    plan = view.plan
     last_session = _session_of(view, symbol, stored)
     partial = False
     for number in range(len(bars)):
         partial = _check_bar(view, symbol, bars, number, last_session + 1 + number)
     count = len(bars)
-    adjustments: dict[str, Any] = {"split_ratio": [1.0] * count, "dividend_ratio": [1.0] * count}
+    ratios: dict[str, Any] = {"split_ratio": [1.0] * count, "dividend_ratio": [1.0] * count}
     adjusted = None
     if known is not None or bars.split_ratio is not None or bars.dividend is not None:
-        actions = _for_view(view, known)
-        adjustments, adjusted = _adjustments(view, symbol, stored, bars, actions, last_session + 1)
+        opens = view.session_open_us[last_session + 1 : last_session + 1 + count].tolist()
+        previous_us = stored.event_us if stored.rows_seen else None
+        actions = with_named(view, symbol, previous_us, bars, opens, known)
+        ratios, adjusted = bar_ratios(view, symbol, stored, bars, actions)
     state = plan.restore(stored.plan_state, verify=False)
     out = np.empty(len(plan.outputs))
     first = view.session_first + last_session + 1
-    given: dict[str, Any] = {**bars.columns, **adjustments, "session": range(first, first + count)}
+    given: dict[str, Any] = {**bars.columns, **ratios, "session": range(first, first + count)}
     given |= {name: _ends(view, np.array(bars.event_us), name) for name in view.frames}
     rows = np.array([given[name] for name in plan.inputs], dtype=np.float64).T
     for number, (event_us, available_us) in enumerate(zip(bars.event_us, bars.available_us, strict=True)):
@@ -139,63 +120,70 @@ def continue_with_trades(
     InvalidDataError
         If a price or size is impossible, or a dividend is not below the price before it.
     """
-    plan = view.plan
-    assert view.builder is not None
     _check_sequence(symbol, stored, trades)
-    builder = stored.bar_state if stored.bar_state is not None else view.builder.fresh()
-    actions = view.builder.effective(builder, trades.event_us, _for_view(view, known))
+    values = np.column_stack([trades.price, trades.size])
+    times = trades.event_us, trades.sequence, trades.available_us
+    out, use, _ = _continue_built(view, symbol, stored, times, values, actions_for(view, known))
+    use.partial = True
+    return out, use
+
+
+def _continue_with_shorter(
+    view: PlannedView, symbol: str, stored: SavedState, bars: LiveBars, known: Actions | None
+) -> tuple[NDArray[np.float64], ViewUse]:
+    start_us = _check_shorter(view, symbol, stored, bars)
+    actions = with_named(view, symbol, stored.event_us, bars, start_us, known)
+    columns = ("open", "high", "low", "close", "volume")
+    values = np.column_stack([np.array(start_us, dtype=np.float64), *(bars.columns[name] for name in columns)])
+    event_us = np.array(bars.event_us, dtype=np.int64)
+    times = event_us, np.zeros(len(bars), dtype=np.int64), np.array(bars.available_us, dtype=np.int64)
+    out, use, end_us = _continue_built(view, symbol, stored, times, values, actions)
+    use.partial = end_us is not None and end_us > bars.event_us[-1]
+    return out, use
+
+
+def _continue_built(
+    view: PlannedView,
+    symbol: str,
+    stored: SavedState,
+    times: tuple[Integers, Integers, Integers],
+    values: Floats,
+    actions: Actions,
+) -> tuple[NDArray[np.float64], ViewUse, int | None]:
+    """Features after the bars that rows make, the unfinished one included; and the end of the last, if there is any."""
+    plan, builder = view.plan, view.builder
+    assert builder is not None
+    event_us, sequence, available_us = times
+    state = stored.bar_state if stored.bar_state is not None else builder.fresh()
+    actions = builder.effective(state, event_us, actions)
     with naming(symbol):
-        made, _ = view.builder.advance_adjusted(
-            builder,
-            trades.event_us,
-            trades.sequence,
-            trades.available_us,
-            np.column_stack([trades.price, trades.size]),
-            actions,
-            flush=True,
+        made, _ = builder.advance_adjusted(state, event_us, sequence, available_us, values, actions, flush=True)
+    out, rows_seen = stored.outputs if len(stored.outputs) else np.full(len(plan.outputs), np.nan), stored.rows_seen
+    if len(made):
+        whole = made[:, (_END, _LAST_SEQUENCE, _AVAILABLE)].astype(np.int64)
+        start_us = made[:, _START].astype(np.int64)
+        columns = [_built_column(view, made, start_us, whole[:, 0], name) for name in plan.inputs]
+        features, ends = plan.batch(
+            np.ascontiguousarray(whole[:, 0]),
+            np.ascontiguousarray(whole[:, 1]),
+            np.ascontiguousarray(whole[:, 2]),
+            np.column_stack(columns),
+            np.array([0, len(made)], dtype=np.int64),
+            plan.restore(stored.plan_state, verify=False)[np.newaxis],
+            threads=1,
         )
-    whole = made[:, (_END, _LAST_SEQUENCE, _AVAILABLE)].astype(np.int64)
-    start_us = made[:, _START].astype(np.int64)
-    state = plan.restore(stored.plan_state, verify=False)
-    columns = [_trade_column(view, made, start_us, whole[:, 0], name) for name in plan.inputs]
-    out, ends = plan.batch(
-        np.ascontiguousarray(whole[:, 0]),
-        np.ascontiguousarray(whole[:, 1]),
-        np.ascontiguousarray(whole[:, 2]),
-        np.column_stack(columns),
-        np.array([0, len(made)], dtype=np.int64),
-        state[np.newaxis],
-        threads=1,
-    )
-    return out[-1], ViewUse(
+        out, rows_seen = features[-1], plan.position(ends[0]).rows_seen
+    use = ViewUse(
         Origin.LIVE,
-        event_us=int(trades.event_us[-1]),
-        available_us=max(int(trades.available_us.max()), stored.available_us),
-        sequence=int(trades.sequence[-1]),
-        partial=True,
+        event_us=int(event_us[-1]),
+        available_us=max(int(available_us.max()), stored.available_us),
+        sequence=int(sequence[-1]),
         state_event_us=stored.event_us,
         state_sequence=stored.sequence,
-        rows_seen=plan.position(ends[0]).rows_seen,
+        rows_seen=rows_seen,
         actions=actions,
     )
-
-
-def known_actions(symbol: str, stored: bytes, now_us: int) -> Actions:
-    """The splits and dividends of an entity that are known at the request's clock.
-
-    Raises
-    ------
-    IntegrityError
-        If the bytes are damaged.
-    """
-    return decode_actions(stored, where=f"corporate actions of {symbol}").known_at(now_us)
-
-
-def _for_view(view: PlannedView, known: Actions | None) -> Actions:
-    """What a view is adjusted for of what is known."""
-    if known is None:
-        return Actions.none()
-    return known if view.plan.dividends else known.splits_only
+    return out, use, int(made[-1, _END]) if len(made) else None
 
 
 def decode(view: PlannedView, symbol: str, stored: bytes) -> SavedState:
@@ -247,71 +235,34 @@ def _check_bar(view: PlannedView, symbol: str, bars: LiveBars, number: int, sess
     )
 
 
-def _adjustments(
-    view: PlannedView, symbol: str, stored: SavedState, bars: LiveBars, known: Actions, session: int
-) -> tuple[dict[str, Floats], Actions | None]:
-    """Split and dividend ratios of each bar, and what is behind them: the known actions, and those that only the caller knows."""
-    plan, event_us = view.plan, np.array(bars.event_us)
-    previous_us = stored.event_us if stored.rows_seen else None
-    splits = _named(view, symbol, previous_us, bars, session, _SPLIT, bars.split_ratio, known.splits)
-    dividends = (
-        _named(view, symbol, previous_us, bars, session, _DIVIDEND, bars.dividend, known.dividends)
-        if plan.dividends
-        else []
-    )
-    actions = known
-    if splits or dividends:
-        actions = Actions.of([*known.splits, *splits], [*known.dividends, *dividends])
-    found = {"split_ratio": split_ratios(previous_us, event_us, actions.event_us, actions.ratio)}
-    since_us = bars.event_us[0] if previous_us is None else previous_us
-    if plan.dividends:
-        last = stored.bar_state
-        assert last is not None
-        with naming(symbol):
-            found["dividend_ratio"], _ = dividend_ratios(
-                previous_us, last, event_us, np.array(bars.columns["close"]), actions
+def _check_shorter(view: PlannedView, symbol: str, stored: SavedState, bars: LiveBars) -> list[int]:
+    """Starts of bars that longer ones are made of; refuses one that does not follow the row before it."""
+    where = f"{symbol} in {view.name}@{view.version}"
+    if bars.start_us is None:
+        raise ContinuityError(
+            "the bars of this view are made of others, and without start_us nobody knows whether one is missing",
+            where=where,
+            remedy="Send start_us with every bar",
+        )
+    previous_us = stored.event_us
+    for number, (start_us, event_us) in enumerate(zip(bars.start_us, bars.event_us, strict=True)):
+        session = bisect_left(view.closes, previous_us)
+        closed = session < len(view.closes) and view.closes[session] == previous_us
+        next_us = int(view.session_open_us[session + 1]) if closed and session + 1 < len(view.closes) else previous_us
+        if start_us not in (previous_us, next_us):
+            raise ContinuityError(
+                f"a bar starts at {format_us(start_us)}; expected one from {format_us(next_us)}",
+                where=f"{where}, bar {number}",
+                remedy="Send every bar after the stored state; back-fill newer states if bars are missing",
             )
-        if last[0] > 0.0:  # what takes effect after the last possible close is between it and a dividend
-            since_us = min(since_us, int(last[1]))
-    effective = (actions.event_us >= since_us) & (actions.event_us < bars.event_us[-1])
-    return found, actions.chosen(effective)
-
-
-def _named(
-    view: PlannedView,
-    symbol: str,
-    previous_us: int | None,
-    bars: LiveBars,
-    session: int,
-    kind: _ActionKind,
-    column: Sequence[float] | None,
-    known: Sequence[tuple[int, float]],
-) -> list[tuple[int, float]]:
-    """The actions that only the caller knows; one that contradicts what is known is refused."""
-    named = []
-    for number, given in enumerate(column or ()):
-        event_us = bars.event_us[number]
-        since_us = bars.event_us[number - 1] if number else previous_us
-        here = [value for at, value in known if since_us is not None and since_us <= at < event_us]
-        together = kind.together(here)
-        if math.isnan(given) or (math.isclose(given, together, rel_tol=1e-9) and (here or given == together)):
-            continue
-        if here:
-            raise _contradiction(kind, symbol, number, given, f"a {kind.words} {together!r} is known")
-        near = [at for at, value in known if abs(at - event_us) <= kind.same_us and math.isclose(value, given)]
-        if near:  # taken for a second one, it would adjust the prices twice
-            known_at = f"that {kind.name} is known to take effect at {format_us(near[0])}"
-            raise _contradiction(kind, symbol, number, given, known_at)
-        named.append((int(view.session_open_us[session + number]), given))
-    return named
-
-
-def _contradiction(kind: _ActionKind, symbol: str, number: int, given: float, known: str) -> InvalidDataError:
-    return InvalidDataError(
-        f"{kind.column} {given!r}, where {known}",
-        where=f"bars of {symbol}, row {number}",
-        remedy=f"Leave {kind.column} out, or correct it by `tapeline ingest actions` and `tapeline backfill`",
-    )
+        if not view.closes or event_us > view.closes[-1]:
+            raise ContinuityError(
+                "the bundle's calendar ends before this bar",
+                where=f"{where}, bar {number}",
+                remedy="Train and deploy the model again, so that its calendar covers this time",
+            )
+        previous_us = event_us
+    return bars.start_us
 
 
 def _check_sequence(symbol: str, stored: SavedState, trades: LiveTrades) -> None:
@@ -338,7 +289,7 @@ def _ends(view: PlannedView, event_us: NDArray[np.int64], name: str) -> NDArray[
     return view.calendar.column(view.frames[name], moment_us)
 
 
-def _trade_column(
+def _built_column(
     view: PlannedView,
     made: NDArray[np.float64],
     start_us: NDArray[np.int64],
