@@ -6,18 +6,19 @@ taken only where they directly follow the state; anything else would silently gi
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tapeline.core.errors import ContinuityError
-from tapeline.core.timestamps import format_us
+from tapeline.features.builders import column_of
 from tapeline.features.versions import Actions, Floats, Integers, naming
+from tapeline.features.view import Trades
 from tapeline.kernels.bars import BAR_COLUMNS
 from tapeline.storage.state_codec import SavedState, decode_state
 
 from tapeline_serving.engine.adjustments import actions_for, bar_ratios, with_named
+from tapeline_serving.engine.continuity import check_bar, check_sequence, check_shorter, session_of
 from tapeline_serving.engine.plan import PlannedView
 from tapeline_serving.engine.types import LiveBars, LiveTrades, Origin, ViewUse
 
@@ -61,10 +62,10 @@ def continue_with_bars(
     if view.builder is not None:
         return _continue_with_shorter(view, symbol, stored, bars, known)
     plan = view.plan
-    last_session = _session_of(view, symbol, stored)
+    last_session = session_of(view, symbol, stored)
     partial = False
     for number in range(len(bars)):
-        partial = _check_bar(view, symbol, bars, number, last_session + 1 + number)
+        partial = check_bar(view, symbol, bars, number, last_session + 1 + number)
     count = len(bars)
     ratios: dict[str, Any] = {"split_ratio": [1.0] * count, "dividend_ratio": [1.0] * count}
     adjusted = None
@@ -97,12 +98,12 @@ def continue_with_bars(
 def continue_with_trades(
     view: PlannedView, symbol: str, stored: SavedState, trades: LiveTrades, known: Actions | None
 ) -> tuple[NDArray[np.float64], ViewUse]:
-    """Features after some trades: of the bars they finish, and of the bar they leave unfinished.
+    """Features after some trades: of the last one, or of the bar that they leave unfinished.
 
     Parameters
     ----------
     view
-        A view over bars from trades.
+        A view over trades, or over bars from them.
     symbol, stored, known
         As for `continue_with_bars`.
     trades
@@ -111,7 +112,7 @@ def continue_with_trades(
     Returns
     -------
     tuple
-        What the batch gives after the same trades and a final flush, marked partial; and what it stands on.
+        What the batch gives after the same trades and a final flush, marked partial if over bars; and what it stands on.
 
     Raises
     ------
@@ -120,18 +121,18 @@ def continue_with_trades(
     InvalidDataError
         If a price or size is impossible, or a dividend is not below the price before it.
     """
-    _check_sequence(symbol, stored, trades)
+    check_sequence(symbol, stored, trades)
     values = np.column_stack([trades.price, trades.size])
     times = trades.event_us, trades.sequence, trades.available_us
     out, use, _ = _continue_built(view, symbol, stored, times, values, actions_for(view, known))
-    use.partial = True
+    use.partial = not isinstance(view.spec.rows, Trades)
     return out, use
 
 
 def _continue_with_shorter(
     view: PlannedView, symbol: str, stored: SavedState, bars: LiveBars, known: Actions | None
 ) -> tuple[NDArray[np.float64], ViewUse]:
-    start_us = _check_shorter(view, symbol, stored, bars)
+    start_us = check_shorter(view, symbol, stored, bars)
     actions = with_named(view, symbol, stored.event_us, bars, start_us, known)
     columns = ("open", "high", "low", "close", "volume")
     values = np.column_stack([np.array(start_us, dtype=np.float64), *(bars.columns[name] for name in columns)])
@@ -197,92 +198,6 @@ def decode(view: PlannedView, symbol: str, stored: bytes) -> SavedState:
     return decode_state(stored, plan_hash=view.plan_hash, where=f"state of {symbol} in {view.name}@{view.version}")
 
 
-def _session_of(view: PlannedView, symbol: str, stored: SavedState) -> int:
-    """Index of the session whose bar the state saw last."""
-    closes = view.closes
-    index = bisect_left(closes, stored.event_us)
-    if index == len(closes) or closes[index] != stored.event_us:
-        raise ContinuityError(
-            f"the stored state ends at {format_us(stored.event_us)}, which is no session close of the bundle's calendar",
-            where=f"{symbol} in {view.name}@{view.version}",
-            remedy="Train and deploy the model again, so that its calendar covers this time",
-        )
-    return index
-
-
-def _check_bar(view: PlannedView, symbol: str, bars: LiveBars, number: int, session: int) -> bool:
-    """Whether the bar is unfinished; refuses one that is not of this session."""
-    if session >= len(view.closes):
-        raise ContinuityError(
-            "the bundle's calendar ends before this bar",
-            where=f"{symbol} in {view.name}@{view.version}, bar {number}",
-            remedy="Train and deploy the model again, so that its calendar covers this time",
-        )
-    open_us, close_us = int(view.session_open_us[session]), view.closes[session]
-    event_us = bars.event_us[number]
-    starts_right = bars.start_us is None or bars.start_us[number] == open_us
-    if starts_right and event_us == close_us:
-        return False
-    if starts_right and open_us < event_us < close_us and number == len(bars) - 1:
-        return True
-    given = f"ends at {format_us(event_us)}"
-    if not starts_right and bars.start_us is not None:
-        given = f"starts at {format_us(bars.start_us[number])}"
-    raise ContinuityError(
-        f"a bar {given}; expected the session {format_us(open_us)} to {format_us(close_us)}",
-        where=f"{symbol} in {view.name}@{view.version}, bar {number}",
-        remedy="Send every bar after the stored state, one a session; back-fill newer states if bars are missing",
-    )
-
-
-def _check_shorter(view: PlannedView, symbol: str, stored: SavedState, bars: LiveBars) -> list[int]:
-    """Starts of bars that longer ones are made of; refuses one that does not follow the row before it."""
-    where = f"{symbol} in {view.name}@{view.version}"
-    if bars.start_us is None:
-        raise ContinuityError(
-            "the bars of this view are made of others, and without start_us nobody knows whether one is missing",
-            where=where,
-            remedy="Send start_us with every bar",
-        )
-    previous_us = stored.event_us
-    for number, (start_us, event_us) in enumerate(zip(bars.start_us, bars.event_us, strict=True)):
-        session = bisect_left(view.closes, previous_us)
-        closed = session < len(view.closes) and view.closes[session] == previous_us
-        next_us = int(view.session_open_us[session + 1]) if closed and session + 1 < len(view.closes) else previous_us
-        if start_us not in (previous_us, next_us):
-            raise ContinuityError(
-                f"a bar starts at {format_us(start_us)}; expected one from {format_us(next_us)}",
-                where=f"{where}, bar {number}",
-                remedy="Send every bar after the stored state; back-fill newer states if bars are missing",
-            )
-        if not view.closes or event_us > view.closes[-1]:
-            raise ContinuityError(
-                "the bundle's calendar ends before this bar",
-                where=f"{where}, bar {number}",
-                remedy="Train and deploy the model again, so that its calendar covers this time",
-            )
-        previous_us = event_us
-    return bars.start_us
-
-
-def _check_sequence(symbol: str, stored: SavedState, trades: LiveTrades) -> None:
-    expected = np.arange(stored.sequence + 1, stored.sequence + 1 + len(trades))
-    wrong = np.flatnonzero(trades.sequence != expected)
-    if wrong.size:
-        at = int(wrong[0])
-        raise ContinuityError(
-            f"trade {int(trades.sequence[at])} where trade {int(expected[at])} was expected",
-            where=f"trades of {symbol}, row {at}",
-            remedy="Send every trade after the stored state, in order",
-        )
-    if int(trades.event_us[0]) < stored.event_us:
-        raise ContinuityError(
-            f"a trade at {format_us(int(trades.event_us[0]))}; the stored state ends at {format_us(stored.event_us)}",
-            where=f"trades of {symbol}, row 0",
-            remedy="Send only trades that are newer than the stored state",
-        )
-
-
 def _ends(view: PlannedView, event_us: NDArray[np.int64], name: str) -> NDArray[np.float64]:
     """Ends of a frame's bars that rows of these times belong to."""
     moment_us = event_us if view.spec.plan.moments else event_us - 1
@@ -307,4 +222,4 @@ def _built_column(
                 remedy="Train and deploy the model again, so that its calendar covers this time",
             )
         return (view.session_first + within).astype(np.float64)
-    return made[:, BAR_COLUMNS.index(name)]
+    return column_of(made, name)
