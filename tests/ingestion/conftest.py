@@ -8,7 +8,8 @@ from typing import Any
 import psycopg
 import pytest
 import typer
-from tapeline.cli import ingest as commands
+from tapeline.cli import ingest as ingesting
+from tapeline.cli import quarantine
 from tapeline.core.settings import get_settings
 from tapeline.core.timestamps import MINUTE_US, to_us
 from tapeline.ingestion import Instrument, Source
@@ -43,7 +44,8 @@ def run(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setenv("COLUMNS", "160")
     get_settings.cache_clear()
     app = typer.Typer()
-    commands.register(app)
+    ingesting.register(app)
+    quarantine.register(app)
 
     def invoke(*arguments: str, code: int = 0) -> Result:
         result = CliRunner().invoke(app, list(arguments))

@@ -238,6 +238,14 @@ def test_columns_and_dates_as_vendors_write_them(connection: Connection, daily: 
     ]
 
 
+def test_an_effective_time_must_be_an_open(connection: Connection, daily: Source) -> None:
+    times = [OPEN, OPEN + timedelta(minutes=1)]
+    frame = pl.DataFrame({"symbol": ["AAPL"] * 2, "event_timestamp": times, "amount": [0.5] * 2})
+    assert ingest(connection, frame, ACTIONS).faults == {"not_a_session": 1}
+    assert list_refused(connection)[0].reason.endswith("is not the open of a session of XNYS")
+    assert [row[2] for row in stored(connection)] == [OPEN]
+
+
 def test_what_is_wrong_with_the_whole_file(connection: Connection, daily: Source) -> None:
     row = {"symbol": ["AAPL"], "ex_date": ["2013-02-27"]}
     with pytest.raises(InvalidDataError, match=r"no column for ratio \(of splits\) or amount"):

@@ -16,7 +16,7 @@ from psycopg import sql
 from tapeline.compute.sessions import SessionTimes, session_times
 from tapeline.core.timestamps import DAY_US, from_us
 from tapeline.ingestion.reading import UTC_US
-from tapeline.storage.raw import RawKind
+from tapeline.storage.raw_tables import RawKind
 
 _EPOCH_DAY = date(1970, 1, 1)
 GAPS_MAX = 1_000

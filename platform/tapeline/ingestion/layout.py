@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from tapeline.core.errors import InvalidDataError, ParameterError, UnknownNameError
-from tapeline.storage.raw import RawKind
+from tapeline.storage.raw_tables import RawKind
 
 Ambiguous = Literal["quarantine", "earliest", "latest"]
 

@@ -25,7 +25,8 @@ from tapeline.ingestion.layout import COLUMNS, Layout
 from tapeline.ingestion.reading import UTC_US
 from tapeline.ingestion.validation import Checked, Validator
 from tapeline.storage.arrow import copy_arrow
-from tapeline.storage.raw import RAW_TABLES, append_rows
+from tapeline.storage.raw import append_rows
+from tapeline.storage.raw_tables import RAW_TABLES
 from tapeline.storage.reference import Source, find_source, read_instruments
 
 _READING = "reading"  # key in the content: how its values are to be read

@@ -12,7 +12,7 @@ import polars as pl
 
 from tapeline.core.errors import InvalidDataError, NaiveTimestampError
 from tapeline.ingestion.layout import COLUMNS, DATE_COLUMNS, TIME_COLUMNS, Layout
-from tapeline.storage.raw import RawKind
+from tapeline.storage.raw_tables import RawKind
 
 UTC_US = pl.Datetime("us", "UTC")
 _FLOATS = frozenset({"open", "high", "low", "close", "volume", "price", "size", "bid_price", "bid_size", "ask_price", "ask_size", "ratio", "amount"})  # fmt: skip

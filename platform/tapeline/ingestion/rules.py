@@ -16,7 +16,7 @@ from pandera.errors import SchemaErrors
 
 from tapeline.core.errors import InvalidDataError
 from tapeline.ingestion.reading import DTYPES
-from tapeline.storage.raw import RawKind
+from tapeline.storage.raw_tables import RawKind
 
 PRICE_MAX = 1e9
 SIZE_MAX = 1e15

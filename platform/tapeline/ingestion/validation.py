@@ -15,7 +15,7 @@ from tapeline.ingestion.inputs import Batch
 from tapeline.ingestion.layout import Layout
 from tapeline.ingestion.reading import UTC_US, as_text, read_columns, refuse_naive
 from tapeline.ingestion.rules import order_schema, row_schema
-from tapeline.storage.raw import RAW_TABLES
+from tapeline.storage.raw_tables import RAW_TABLES
 from tapeline.storage.reference import Instrument, Source
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import polars as pl
 import psycopg
@@ -24,76 +24,10 @@ from tapeline.core.clock import Clock, LiveClock
 from tapeline.core.errors import InvalidDataError, ParameterError
 from tapeline.core.timestamps import from_us
 from tapeline.storage.arrow import copy_arrow
-
-RawKind = Literal["bars", "trades", "quotes", "book_events", "actions"]
+from tapeline.storage.raw_tables import RAW_TABLES, RawKind, RawTable
 
 _SPARSE_ROWS = 5_000
 """Batches up to this size look their keys up one by one; larger ones read the stored rows of their time span."""
-
-
-@dataclass(frozen=True, slots=True)
-class RawTable:
-    """A table of raw data.
-
-    Attributes
-    ----------
-    kind
-        What its rows are.
-    content
-        The columns that a correction may change.
-    needed
-        Those of them that each row must have.
-    sequence_default
-        Sequence of rows without one; none: each must have its own.
-    stored_as
-        The table's name, where it is not the kind.
-    key
-        What identifies a row, within its source if ``by_source``.
-    by_source
-        Whether each source's rows are its own; else a row of any source corrects the one before it.
-    announced
-        Whether a row may be known before its event.
-    """
-
-    kind: RawKind
-    content: tuple[str, ...]
-    needed: tuple[str, ...]
-    sequence_default: int | None = None
-    stored_as: str | None = None
-    key: tuple[str, ...] = ("symbol", "event_timestamp", "sequence")
-    by_source: bool = True
-    announced: bool = False
-
-    @property
-    def name(self) -> str:
-        """The table's name with its schema."""
-        return f"tapeline.{self.stored_as or self.kind}"
-
-
-RAW_TABLES: dict[str, RawTable] = {
-    table.kind: table
-    for table in (
-        RawTable(
-            "bars",
-            ("start_timestamp", "open", "high", "low", "close", "volume"),
-            ("start_timestamp",),
-            sequence_default=0,
-        ),
-        RawTable("trades", ("price", "size", "side"), ()),
-        RawTable("quotes", ("bid_price", "bid_size", "ask_price", "ask_size"), ()),
-        RawTable("book_events", ("action", "side", "price", "size", "order_id"), ("action",)),
-        RawTable(
-            "actions",
-            ("ratio", "amount", "currency"),
-            (),
-            sequence_default=0,
-            stored_as="corporate_actions",
-            key=("symbol", "kind", "event_timestamp", "sequence"),
-            by_source=False,
-            announced=True,
-        ),
-    )
-}
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from psycopg.rows import class_row, tuple_row
 
 from tapeline.core.errors import ConfigurationError
 from tapeline.core.timestamps import from_us
-from tapeline.storage.raw import RawKind
+from tapeline.storage.raw_tables import RawKind
 
 
 @dataclass(frozen=True, slots=True)
