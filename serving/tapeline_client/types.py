@@ -49,18 +49,18 @@ class LiveRows(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A session bar over [start, event), prices as traded.
+    """A bar over [start, event), prices as traded: of a session, or one that a view's longer bars are made of.
 
     Attributes
     ----------
     event_us
-        The session's close or, of an unfinished bar, the moment up to which it goes.
+        The bar's end: the session's close or, of an unfinished bar, the moment up to which it goes.
     open, high, low, close
         Prices.
     volume
         Shares.
     start_us
-        The session's open, if the server is to check it.
+        The session's open, if the server is to check it. Views over longer bars need each bar's start.
     available_us
         When the bar was published; none: now.
     split_ratio

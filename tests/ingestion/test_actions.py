@@ -20,6 +20,7 @@ from tapeline.core.timestamps import DAY_US, from_us, to_us
 from tapeline.features.request import FeatureRequest
 from tapeline.features.view import FeatureViewSpec, SessionBars
 from tapeline.ingestion import IngestReport, Instrument, Layout, Source, ingest, list_refused, replay
+from tapeline.storage import raw
 from tapeline.storage.reference import append_instruments
 
 from tests.ingestion.conftest import LISTED
@@ -111,9 +112,11 @@ def test_what_lies_ahead_counts_from_its_announcement_or_its_arrival(
     ]
 
 
+@pytest.mark.parametrize("sparse_rows", [0, 5_000])
 def test_a_correction_and_a_retraction_count_from_their_publication_or_arrival(
-    connection: Connection, daily: Source, tmp_path: Path
+    connection: Connection, daily: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sparse_rows: int
 ) -> None:
+    monkeypatch.setattr(raw, "_SPARSE_ROWS", sparse_rows)
     read(connection, tmp_path, "AAPL,2013-02-27,,0.5,,2013-02-01T00:00:00Z,,\n")
     published = "2013-02-20T12:00:00Z"
     assert read(connection, tmp_path, f"AAPL,2013-02-27,,0.6,,{published},,\n").corrections == 1
