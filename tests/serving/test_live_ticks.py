@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from tapeline.core.timestamps import SECOND_US
 from tapeline.features import FeatureRequest
+from tapeline.features.versions import Actions
 from tapeline.features.view import FeatureViewSpec, Trades
 from tapeline.storage.state_codec import SavedState
 from tapeline_serving.engine.live import continue_with_trades
@@ -89,10 +90,11 @@ def test_a_known_split_takes_effect_with_its_trade(view: PlannedView) -> None:
     history = world.TradeHistory(
         plain.event_us, plain.sequence, plain.price * halved, plain.size / halved, split=(at_us, 2.0)
     )
-    splits = (np.array([at_us]), np.array([2.0]))
+    splits = Actions.of([(at_us, 2.0)], [])
     out, use = continue_with_trades(view, "ES", saved(view, history, 300), live(history, 300, 400), splits)
     expected, _ = batch(history, TICKS, 400)
     np.testing.assert_array_equal(out, expected)
-    assert use.splits == ((at_us, 2.0),)
+    assert use.actions is not None
+    assert use.actions.splits == ((at_us, 2.0),)
     unsplit, _ = continue_with_trades(view, "ES", saved(view, plain, 300), live(plain, 300, 400), None)
     np.testing.assert_allclose(out[0], unsplit[0])
