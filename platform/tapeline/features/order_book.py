@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NoReturn
@@ -57,7 +58,7 @@ class BookCounters:
     refused: int
 
 
-class _Book:
+class _Book(ABC):
     """What both kinds of book share; ``_parameters`` are the compiled step's, between state and event."""
 
     _kernel: Any
@@ -75,7 +76,8 @@ class _Book:
         self.state_size: int = self._size()
 
     def _size(self) -> int:
-        raise NotImplementedError
+    @abstractmethod
+        """int64 words of a state, for parameters that were checked."""
 
     @cached_property
     def hash(self) -> str:
