@@ -15,16 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapeline.core.errors import ParameterError
-from tapeline.core.timestamps import DAY_US, parse_duration_us
+from tapeline.core.timestamps import DAY_US, HOUR_US, MINUTE_US, SECOND_US, parse_duration_us
+from tapeline.kernels.frames import NO_BAR
 
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-NO_BAR_US = -(2**62)
-"""The end of a row that belongs to no bar of a frame; the same number as in :mod:`tapeline.kernels.frames`."""
+NO_BAR_US = NO_BAR
+"""The end of a row that belongs to no bar of a frame."""
 
 SESSION_UNITS = ("session", "week", "month")
-_UNITS_US = (("d", DAY_US), ("h", 3_600_000_000), ("m", 60_000_000), ("s", 1_000_000), ("ms", 1_000), ("us", 1))
+_UNITS_US = (("d", DAY_US), ("h", HOUR_US), ("m", MINUTE_US), ("s", SECOND_US), ("ms", 1_000), ("us", 1))
 
 
 @dataclass(frozen=True)
