@@ -136,18 +136,25 @@ def _references(
     features: list[FeatureReference] = []
     views = []
     for selection, view in zip(dataset.retrieval_plan.views, dataset.views, strict=True):
-        features += [
-            FeatureReference.model_validate(
-                {"view": selection.view, "version": selection.version, "name": name, "imputation": imputation}
-            )
-            for name, imputation in zip(selection.features, imputed[len(features) :], strict=False)
-        ]
         if view.plan_hash is None or view.lineage_hash is None or view.definition is None:
             raise LineageError(
                 f"view {view.view}@v{view.version} is not registered, so a model of it could not be served",
                 where=f"service {dataset.service}",
                 remedy="Fill it with: tapeline backfill, and export again",
             )
+        limits = _age_limits(FeatureViewSpec.from_definition(view.definition))
+        features += [
+            FeatureReference.model_validate(
+                {
+                    "view": selection.view,
+                    "version": selection.version,
+                    "name": name,
+                    "imputation": imputation,
+                    "last_within_us": limits.get(name),
+                }
+            )
+            for name, imputation in zip(selection.features, imputed[len(features) :], strict=False)
+        ]
         views.append(
             ViewReference(
                 view=view.view,
@@ -160,6 +167,12 @@ def _references(
             )
         )
     return features, views
+
+
+def _age_limits(spec: FeatureViewSpec) -> dict[str, int]:
+    """Columns in which a last known value may stand in, with its greatest age."""
+    holds = (hold for request in spec.features for hold in request.holds)
+    return {hold.column: hold.limit_us for hold in holds if hold is not None}
 
 
 def _sessions(view: DatasetView, last_us: int) -> Sessions:
