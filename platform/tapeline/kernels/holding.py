@@ -28,7 +28,7 @@ def last_within(state: State, at: int, event_us: int, x: float, limit_us: int) -
         return x, 0.0
     if state[at] == 0.0:
         return math.nan, math.nan
-    age_us = event_us - np.float64(state[at + 2]).view(np.int64)
+    age_us = int(event_us - np.float64(state[at + 2]).view(np.int64))
     if age_us > limit_us:
         return math.nan, math.nan
-    return state[at + 1], max(age_us, 1) * 1e-6
+    return state[at + 1], max(age_us, 1) / 1e6
