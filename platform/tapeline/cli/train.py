@@ -92,6 +92,8 @@ def train(
         return
     emit(_metric_rows(metrics), as_json=False, title="Walk-forward, 95 % intervals")
     emit(trained.importance[:_IMPORTANCE_SHOWN], as_json=False, title="Features that matter most")
+    if selection := metrics.get("selection"):
+        emit(_selection_rows(selection), as_json=False, title=_selection_title(selection))
     emit(described, as_json=False, title="Model")
     console.print(trained.verdict, style="italic", highlight=False)
 
@@ -192,6 +194,16 @@ def _row(record: ModelRecord) -> dict[str, Any]:
         "bundle_sha256": record.bundle_sha256,
         "dataset_sha256": record.dataset_sha256,
     }
+
+
+def _selection_title(selection: dict[str, Any]) -> str:
+    stability = selection["stability"]
+    agreed = "not defined" if stability is None else f"{stability:.3f} (1: the same in every fold, 0: as by chance)"
+    return f"Features selected by {selection['method']}, stability over folds {agreed}"
+
+
+def _selection_rows(selection: dict[str, Any]) -> list[dict[str, str]]:
+    return [{"feature": name, "selected in": f"{selection['frequency'][name]:.0%}"} for name in selection["features"]]
 
 
 def _metric_rows(metrics: dict[str, Any]) -> list[dict[str, str]]:

@@ -12,10 +12,12 @@ from tapeline.models.transformations.scaling import SCALERS, ScalerName, scaler
 from tapeline.models.transformations.selection import (
     CheckedImportance,
     CorrelationClusters,
+    PreparedSelection,
     Stability,
     mutual_information,
     purged_elimination,
     selection_stability,
+    stability_of,
 )
 
 __all__ = [
@@ -24,6 +26,7 @@ __all__ = [
     "CorrelationClusters",
     "Imputation",
     "Imputer",
+    "PreparedSelection",
     "PreprocessedModel",
     "ScalerName",
     "Stability",
@@ -34,4 +37,5 @@ __all__ = [
     "scaler",
     "selected",
     "selection_stability",
+    "stability_of",
 ]
