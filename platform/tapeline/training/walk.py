@@ -65,7 +65,9 @@ class Walk:
 
 
 def fit_model(data: TrainingData, rows: NDArray[np.int64], config: TrainingConfig) -> ScoreModel:
-    """A model of the configured family behind the configured imputation, scaling and selection, all fitted on the given rows alone.
+    """A model of the configured family behind the configured imputation, scaling and selection.
+
+    All of it is fitted on the given rows alone.
 
     Raises
     ------

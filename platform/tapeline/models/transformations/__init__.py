@@ -13,12 +13,10 @@ from tapeline.models.transformations.selection import (
     CheckedImportance,
     CorrelationClusters,
     PreparedSelection,
-    Stability,
     mutual_information,
     purged_elimination,
-    selection_stability,
-    stability_of,
 )
+from tapeline.models.transformations.stability import Stability, selection_stability, stability_of
 
 __all__ = [
     "SCALERS",

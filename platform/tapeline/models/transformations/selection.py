@@ -1,4 +1,4 @@
-"""Selectors of features, beside scikit-learn's ``VarianceThreshold`` and ``SelectFromModel``, and how stable a choice is.
+"""Selectors of features, beside scikit-learn's ``VarianceThreshold`` and ``SelectFromModel``.
 
 ``cv`` is a splitter that purges, such as :class:`tapeline.training.PurgedKFold`, or a list of (training rows, test rows):
 ``[(fold.train, fold.test) for fold in walk_forward(…)]``.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -260,55 +259,4 @@ class PreparedSelection(_Selector):
 
     def _get_support_mask(self) -> NDArray[np.bool_]:
         check_is_fitted(self)
-        return _support(self.selector_)
-
-
-@dataclass(frozen=True)
-class Stability:
-    """How far a selector makes the same choice on different training rows.
-
-    Attributes
-    ----------
-    chosen
-        bool (folds, features).
-    frequency
-        Share of the folds that chose each feature, (features,).
-    score
-        1: the same choice in every fold; 0: no more alike than random choices of the same sizes; NaN where every fold
-        chose all features, or none.
-    """
-
-    chosen: NDArray[np.bool_]
-    frequency: NDArray[np.float64]
-    score: float
-
-
-def selection_stability(selector: BaseEstimator, X: ArrayLike, y: ArrayLike, cv: Splits) -> Stability:  # noqa: N803
-    """Fit a selector on the training rows of each fold and compare its choices.
-
-    Raises
-    ------
-    ParameterError
-        If there are fewer than two folds.
-
-    Notes
-    -----
-    Source: Nogueira, Sechidis, Brown 2018, "On the Stability of Feature Selection Algorithms", JMLR 18, definition 4.
-    """
-    if len(cv) < 2:
-        raise ParameterError(f"{len(cv)} folds cannot be compared", remedy="Give at least two folds")
-    rows, labels = np.asarray(X), np.asarray(y)
-    return stability_of(np.array([_support(clone(selector).fit(rows[train], labels[train])) for train, _ in cv]))
-
-
-def stability_of(chosen: NDArray[np.bool_]) -> Stability:
-    """How alike choices of shape (folds, features) are; see :func:`selection_stability`."""
-    frequency = chosen.mean(axis=0)
-    folds, mean_size = len(chosen), frequency.mean()
-    by_chance = mean_size * (1.0 - mean_size)
-    spread = folds / (folds - 1) * (frequency * (1.0 - frequency)).mean()
-    return Stability(chosen, frequency, float(1.0 - spread / by_chance) if by_chance > 0 else float("nan"))
-
-
-def _support(fitted: Any) -> NDArray[np.bool_]:
-    return np.asarray(fitted.get_support(), dtype=bool)
+        return np.asarray(self.selector_.get_support(), dtype=bool)
