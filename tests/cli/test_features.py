@@ -146,10 +146,10 @@ def model(database, connection, tmp_path, monkeypatch):
     monkeypatch.setenv("TAPELINE_POSTGRES_URL", database)
     monkeypatch.setenv("TAPELINE_HOME", str(tmp_path / "home"))
     get_settings.cache_clear()
-    connection.execute("CREATE TABLE features.daily_technical__v1 (symbol text, rsi_14 float8, roc_10 float8)")
+    connection.execute("CREATE TABLE features.daily_technical__v2 (symbol text, rsi_14 float8, roc_10 float8)")
     connection.execute(
         "INSERT INTO tapeline.feature_view_versions (view, version, lineage_hash, plan_hash, table_name, definition)"
-        " VALUES ('daily_technical', 1, %s, %s, 'daily_technical__v1', '{}')",
+        " VALUES ('daily_technical', 2, %s, %s, 'daily_technical__v2', '{}')",
         (LINEAGE_HASH, PLAN_HASH),
     )
     connection.commit()
@@ -161,11 +161,11 @@ def model(database, connection, tmp_path, monkeypatch):
 
 
 def test_explain_tells_what_a_plan_cut_to_a_model_saves(model) -> None:
-    told = json.loads(_run("explain", "daily_technical@1", "--model", model, "--json"))
+    told = json.loads(_run("explain", "daily_technical@2", "--model", model, "--json"))
     assert told["cut"]["outputs"] == ["rsi_14", "roc_10"]
     assert told["cut"]["inputs"] == ["close", "split_ratio"]
     assert told["cut"]["state_bytes_per_symbol"] < told["state_bytes_per_symbol"] / 20
-    with pytest.raises(ParameterError, match=r"reads nothing of intraday_technical@1.*daily_technical@1"):
-        _run("explain", "intraday_technical@1", "--model", model)
+    with pytest.raises(ParameterError, match=r"reads nothing of intraday_technical@2.*daily_technical@2"):
+        _run("explain", "intraday_technical@2", "--model", model)
     with pytest.raises(UnknownNameError, match="daily_direction"):
         _run("explain", "daily_technical", "--model", "daily_drection")

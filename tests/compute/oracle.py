@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import psycopg
@@ -17,7 +18,7 @@ from tapeline.compute.sessions import session_times
 from tapeline.core.timestamps import DAY_US, HOUR_US, MINUTE_US, from_us, to_us
 from tapeline.features.request import FeatureRequest
 from tapeline.features.timeframes import TimeFrame
-from tapeline.features.view import FeatureViewSpec, LongerBars, SessionBars, TradeBars, TradedBars
+from tapeline.features.view import FeatureViewSpec, LongerBars, SessionBars, TradeBars, TradedBars, Trades
 from tapeline.storage.feature_tables import qualified_name
 
 FIRST_US = to_us("2010-01-04T00:00:00+00:00")
@@ -45,6 +46,19 @@ TRADED = {
     measure: replace(TRADES, name=f"{measure}_view", rows=TradedBars("trades-source", "CMES", measure, threshold))
     for measure, threshold in (("tick", 3), ("volume", 9), ("dollar", 900))
 }
+TRADED["each trade"] = FeatureViewSpec(
+    "each_trade_view",
+    1,
+    Trades("trades-source", "CMES"),
+    (
+        FeatureRequest.of("TICK_RULE"),
+        FeatureRequest.of("REALIZED_VARIANCE", window=3),
+        FeatureRequest.of("KYLE_LAMBDA", window=4),
+        FeatureRequest.of("VPIN", bucket_size=9.0, window=2),
+        FeatureRequest.of("HASBROUCK_LAMBDA", interval_s=60.0, window=3),
+    ),
+    0,
+)
 LONGER = replace(BARS, name="hours_view", rows=LongerBars("bars-source", "XNYS", TimeFrame.parse("1h")))
 
 
@@ -224,9 +238,10 @@ def features_of(spec: FeatureViewSpec, bars: Sequence[Bar]) -> dict[tuple[int, i
     for bar in bars:
         named = dict(zip(("start", "open", "high", "low", "close", "volume"), bar.values, strict=True))
         named |= {"split_ratio": bar.split_ratio, "dividend_ratio": bar.dividend_ratio}
+        named |= {"price": bar.values[4], "size": bar.values[5], "time": float(bar.event_us)}
         named |= {"session": _session(spec, bar.values[0]) if "session" in plan.inputs else 0.0}
         out = np.empty(len(plan.outputs))
-        row = np.array([named[name] for name in plan.inputs])
+        row = np.array([named.get(name, np.nan) for name in plan.inputs])
         plan.update(state, bar.event_us, bar.sequence, bar.event_us, row, out)
         out[np.isnan(out)] = np.nan
         found[(bar.event_us, bar.sequence)] = out
@@ -266,7 +281,10 @@ def usable(row: Row) -> bool:
 
 def bars_of(spec: FeatureViewSpec, rows: Sequence[Row], splits: Sequence[Split]) -> list[Bar]:
     """Bars of all usable rows, made by keeping the rows of the open bar in a list, on the basis of the last one."""
-    kind, bars = spec.rows, []
+    kind: Any = spec.rows
+    if isinstance(kind, Trades):  # what a trade is: a bar of its own
+        kind = TradedBars(kind.source, kind.calendar, "tick", 1.0)
+    bars: list[Bar] = []
     open_bar: list[tuple[Row, list[float]]] = []
     price, ratios, waiting, finished_us = 0.0, [1.0, 1.0], list(splits), -1
     after = 0 if kind.raw == "bars" else -1

@@ -64,7 +64,9 @@ def test_longer_bars_show_what_was_known(connection: psycopg.Connection, seed: i
 MAKERS = {"bars_view": bar_scenario, "hours_view": longer_scenario}
 
 
-@pytest.mark.parametrize("view", [BARS, TRADES, TRADED["volume"], LONGER], ids=lambda view: view.name)
+@pytest.mark.parametrize(
+    "view", [BARS, TRADES, TRADED["volume"], TRADED["each trade"], LONGER], ids=lambda view: view.name
+)
 def test_dividends_adjust_from_when_they_were_known(connection: psycopg.Connection, view: FeatureViewSpec) -> None:
     adjusted = replace(view, dividends=True)
     rng = np.random.default_rng(500)

@@ -24,7 +24,7 @@ from tapeline.core.errors import ParameterError
 from tapeline.core.settings import Settings, get_settings
 from tapeline.core.timestamps import to_us
 from tapeline.feast_ext.views import feature_view
-from tapeline.features.catalogue import view
+from tapeline.features.catalogue import VIEWS, view
 from tapeline.storage.feature_tables import register_view
 from tapeline.storage.keys import entity_key
 from tapeline.storage.migrations import migrate
@@ -38,6 +38,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 REDIS_DATABASE = 7  # of its own: other tests empty theirs
 REPOSITORY = Path(__file__).parents[2] / "feature_repo"
 DAILY, INTRADAY = view("daily_technical"), view("intraday_technical")
+AVERAGE, MISSING = DAILY.columns.index("sma_20"), DAILY.columns.index("dema_20")
 CLOSE = datetime(2013, 3, 1, 21, tzinfo=UTC)
 NOW = "2013-03-02T00:00:00+00:00"
 
@@ -94,13 +95,13 @@ def world(servers: SessionServers, tmp_path_factory: pytest.TempPathFactory) -> 
     )
     with psycopg.connect(str(settings.postgres_url)) as connection:
         migrate(connection)
-        for spec in (DAILY, INTRADAY):
+        for spec in VIEWS:
             register_view(connection, spec)
     world = World(folder, settings)
     for day in range(3):
         for number, symbol in enumerate(("AAPL", "MSFT")):
             values = np.arange(len(DAILY.columns)) + 100.0 * number + day
-            values[3] = np.nan
+            values[MISSING] = np.nan
             world.add(DAILY, symbol, CLOSE - timedelta(days=day), lag=timedelta(minutes=15), values=values)
     world.add(INTRADAY, "ES", CLOSE, lag=timedelta(0), sequence=2**53 + 1)
     with pytest.MonkeyPatch.context() as patch:
@@ -129,6 +130,12 @@ def store(world: World, client: redis.Redis) -> FeatureStore:
     return FeatureStore(repo_path=str(world.repository))
 
 
+def _columns(store: FeatureStore, service: str) -> list[str]:
+    """What a service takes of the daily indicators."""
+    (projection, *_) = store.get_feature_service(service).feature_view_projections
+    return [feature.name for feature in projection.features]
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(280)
 def test_feast_command_line_from_apply_to_teardown(world: World, client: redis.Redis) -> None:
@@ -140,54 +147,56 @@ def test_feast_command_line_from_apply_to_teardown(world: World, client: redis.R
     assert "feature_views" in tables
     assert public == (0,)
 
-    client.set("tl:tapeline:state:daily_technical@1:AAPL", b"state")
-    client.set("tl:other:daily_technical@1:s4:AAPL", b"x")
+    client.set("tl:tapeline:state:daily_technical@2:AAPL", b"state")
+    client.set("tl:other:daily_technical@2:s4:AAPL", b"x")
     # The day's rows were available 15 minutes after the close: at the close itself, yesterday's are the newest.
     world.feast("materialize", "2013-01-01T00:00:00", "2013-03-01T21:00:00")
-    apple = b"tl:tapeline:daily_technical@1:s4:AAPL"
+    apple = b"tl:tapeline:daily_technical@2:s4:AAPL"
     assert row_times(client.get(apple)).event_us == to_us(CLOSE - timedelta(days=1))
     world.feast("materialize-incremental", "2013-03-02T00:00:00")
     times = row_times(client.get(apple))
     assert times.event_us == to_us(CLOSE)
     assert times.available_us == to_us(CLOSE + timedelta(minutes=15))
     assert times.sequence == 0
-    (future,) = [client.get(key) for key in client.scan_iter("tl:tapeline:intraday_technical@1:*")]
+    (future,) = [client.get(key) for key in client.scan_iter("tl:tapeline:intraday_technical@2:*")]
     assert row_times(future).sequence == 2**53 + 1
 
     store = FeatureStore(repo_path=str(world.repository))
-    assert {view.name for view in store.list_feature_views()} == {"daily_technical", "intraday_technical"}
+    assert {view.name for view in store.list_feature_views()} == {spec.name for spec in VIEWS}
     response = store.get_online_features(
         features=store.get_feature_service("daily_model"), entity_rows=[{"symbol": "MSFT"}, {"symbol": "IBM"}]
     )
     answer = response.to_dict()
-    assert list(answer) == ["symbol", *DAILY.columns]
-    assert answer["sma_20"] == [100.0, None]
-    assert np.isnan(answer[DAILY.columns[3]][0]), "a NaN stays a NaN"
-    layout = Layout.of_floats("daily_technical", 1, DAILY.columns)
+    assert list(answer) == ["symbol", *_columns(store, "daily_model")]
+    assert answer["sma_20"] == [100.0 + AVERAGE, None]
+    assert np.isnan(answer["dema_20"][0]), "a NaN stays a NaN"
+    layout = Layout.of_floats("daily_technical", 2, DAILY.columns)
     (read,) = OnlineReader(client, "tapeline", [layout]).read([entity_key({"symbol": "MSFT"})])
     assert read.values[0].tolist()[:3] == [100.0, 101.0, 102.0], "the inference server's reader sees the same"
 
     world.feast("teardown")
-    assert sorted(client.keys()) == [b"tl:other:daily_technical@1:s4:AAPL", b"tl:tapeline:state:daily_technical@1:AAPL"]
+    assert sorted(client.keys()) == [b"tl:other:daily_technical@2:s4:AAPL", b"tl:tapeline:state:daily_technical@2:AAPL"]
 
 
 @pytest.mark.timeout(280)
 def test_retrieval_online_and_historical_agree_with_on_demand_features(store: FeatureStore) -> None:
     store.materialize(datetime(2013, 1, 1, tzinfo=UTC), datetime(2013, 3, 2, tzinfo=UTC))
     service = store.get_feature_service("daily_with_last_price")
-    online = store.get_online_features(features=service, entity_rows=[{"symbol": "MSFT", "last_price": 150.0}])
+    price = 1.5 * (100.0 + AVERAGE)
+    online = store.get_online_features(features=service, entity_rows=[{"symbol": "MSFT", "last_price": price}])
     entities = pd.DataFrame(
-        {"symbol": ["MSFT"], "event_timestamp": [datetime(2013, 3, 2, tzinfo=UTC)], "last_price": [150.0]}
+        {"symbol": ["MSFT"], "event_timestamp": [datetime(2013, 3, 2, tzinfo=UTC)], "last_price": [price]}
     )
     historical = store.get_historical_features(entity_df=entities, features=service).to_df().iloc[0]
     answer = online.to_dict()
     assert "last_price" not in answer
-    for name in (*DAILY.columns, "distance_to_sma_20", "position_in_bbands_20"):
+    columns = _columns(store, "daily_with_last_price")
+    for name in (*columns, "distance_to_sma_20", "position_in_bbands_20"):
         a, b = answer[name][0], historical[name]
         assert a == b or (pd.isna(a) and pd.isna(b)), name
     assert answer["distance_to_sma_20"] == [0.5]
     names = list(online.proto.metadata.feature_names.val)
-    assert names == ["symbol", *DAILY.columns, "distance_to_sma_20", "position_in_bbands_20"]
+    assert names == ["symbol", *columns, "distance_to_sma_20", "position_in_bbands_20"]
 
     missing = store.get_online_features(features=service, entity_rows=[{"symbol": "IBM", "last_price": 150.0}])
     assert missing.to_dict()["distance_to_sma_20"] == [None]
@@ -235,7 +244,7 @@ def test_push_writes_online_offline_or_both(world: World, store: FeatureStore, c
         ("C", PushMode.ONLINE_AND_OFFLINE, (1, 1)),
     ):
         store.push("intraday_technical_push", rows(symbol), to=mode)
-        assert (client.exists(f"tl:tapeline:intraday_technical@1:s1:{symbol}"), offline(symbol)) == counts
+        assert (client.exists(f"tl:tapeline:intraday_technical@2:s1:{symbol}"), offline(symbol)) == counts
     answer = store.get_online_features(
         features=["intraday_technical:rsi_14"], entity_rows=[{"symbol": "A"}, {"symbol": "B"}]
     ).to_dict()
@@ -245,7 +254,7 @@ def test_push_writes_online_offline_or_both(world: World, store: FeatureStore, c
 @pytest.mark.timeout(280)
 def test_a_changed_definition_needs_a_new_version(store: FeatureStore) -> None:
     changed = dataclasses.replace(DAILY, features=DAILY.features[:-1])
-    with pytest.raises(FeatureViewPinConflict, match=r"daily_technical.*v1"):
+    with pytest.raises(FeatureViewPinConflict, match=r"daily_technical.*v2"):
         store.apply([feature_view(changed, store.get_entity("symbol"))])
 
 

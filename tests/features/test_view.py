@@ -13,7 +13,7 @@ from tapeline.features.catalogue import VIEWS, view
 from tapeline.features.lineage import lineage_changes
 from tapeline.features.request import FeatureRequest
 from tapeline.features.timeframes import TimeFrame
-from tapeline.features.view import FeatureViewSpec, LongerBars, SessionBars, TradeBars, TradedBars
+from tapeline.features.view import FeatureViewSpec, LongerBars, SessionBars, TradeBars, TradedBars, Trades
 
 ROWS = SessionBars("s", "XNYS")
 SMA = FeatureRequest.of("SMA", timeperiod=3)
@@ -60,6 +60,12 @@ def test_impossible_rows_are_refused(rows: type, arguments: tuple, message: str)
         rows("s", "CMES", *arguments)
 
 
+def test_rows_of_trades_survive_json_and_have_moments() -> None:
+    spec = FeatureViewSpec("ticks", 1, Trades("s", "CMES"), (FeatureRequest.of("TICK_RULE"),), 0)
+    read = FeatureViewSpec.from_definition(json.loads(json.dumps(spec.definition())))
+    assert (read, read.lineage_hash, read.plan.moments) == (spec, spec.lineage_hash, True)
+
+
 @pytest.mark.parametrize(
     "rows",
     [
@@ -104,10 +110,10 @@ def test_malformed_definitions_are_refused(damage: dict) -> None:
 
 
 def test_views_are_found_by_name_and_version() -> None:
-    assert view("daily_technical") is view("daily_technical@1") is view("daily_technical", 1)
+    assert view("daily_technical") is view("daily_technical@2") is view("daily_technical", 2)
     with pytest.raises(UnknownNameError, match="Did you mean daily_technical"):
         view("daily_tecnical")
-    with pytest.raises(UnknownNameError, match="daily_technical@1"):
+    with pytest.raises(UnknownNameError, match="daily_technical@2"):
         view("daily_technical@9")
     with pytest.raises(UnknownNameError):
         view("daily_technical@newest")

@@ -35,11 +35,11 @@ def make_manifest(names: tuple[str, ...] = ("rsi_14", "roc_10"), **changes: obje
     fields: dict[str, object] = {
         "model": "daily_direction",
         "service": "daily_model",
-        "features": [FeatureReference(view="daily_technical", version=1, name=name) for name in names],
+        "features": [FeatureReference(view="daily_technical", version=2, name=name) for name in names],
         "views": [
             ViewReference(
                 view="daily_technical",
-                version=1,
+                version=2,
                 plan_hash=PLAN_HASH,
                 lineage_hash=LINEAGE_HASH,
                 ttl_us=7 * 86_400_000_000,

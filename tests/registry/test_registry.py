@@ -12,10 +12,10 @@ from tests.registry.bundles import LINEAGE_HASH, PLAN_HASH, make_bundle
 
 @pytest.fixture
 def registry(connection, tmp_path):
-    connection.execute("CREATE TABLE features.daily_technical__v1 (symbol text, rsi_14 float8, roc_10 float8)")
+    connection.execute("CREATE TABLE features.daily_technical__v2 (symbol text, rsi_14 float8, roc_10 float8)")
     connection.execute(
         "INSERT INTO tapeline.feature_view_versions (view, version, lineage_hash, plan_hash, table_name, definition)"
-        " VALUES ('daily_technical', 1, %s, %s, 'daily_technical__v1', '{}')",
+        " VALUES ('daily_technical', 2, %s, %s, 'daily_technical__v2', '{}')",
         (LINEAGE_HASH, PLAN_HASH),
     )
     connection.commit()
@@ -93,7 +93,7 @@ def test_a_model_of_another_definition(registry, connection, tmp_path):
     with pytest.raises(LineageError, match="lineage"):
         registry.register(tmp_path / "b")
     connection.execute("UPDATE tapeline.feature_view_versions SET view = 'daily_technicals'")
-    with pytest.raises(UnknownNameError, match="daily_technicals@v1"):
+    with pytest.raises(UnknownNameError, match="daily_technicals@v2"):
         registry.register(tmp_path / "b")
 
 

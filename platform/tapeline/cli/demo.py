@@ -218,18 +218,17 @@ def _same_as_batch(live: list[Prediction], home: Path) -> int:
     from tapeline.features.catalogue import view
     from tapeline.storage.postgres import connect
 
-    spec = view(VIEW)
-    statement = sql.SQL("SELECT {} FROM {} WHERE symbol = %s AND event_timestamp = %s").format(
-        sql.SQL(", ").join(map(sql.Identifier, spec.columns)), sql.Identifier("features", spec.table)
-    )
     compared = 0
     with connect(Settings(home=home, postgres_url=None)) as connection:
         for prediction in live:
+            features = prediction.features or {}
+            statement = sql.SQL("SELECT {} FROM {} WHERE symbol = %s AND event_timestamp = %s").format(
+                sql.SQL(", ").join(map(sql.Identifier, features)), sql.Identifier("features", view(VIEW).table)
+            )
             row = connection.execute(statement, (prediction.symbol, HELD_BACK_CLOSE)).fetchone()
-            batch = np.array(row, dtype=np.float64)
-            served = np.array([prediction.features[name] for name in spec.columns] if prediction.features else [])
-            if batch.tobytes() != served.tobytes():
-                differing = [n for n, a, b in zip(spec.columns, batch, served, strict=True) if a != b]
+            batch, served = np.array(row, dtype=np.float64), np.array(list(features.values()))
+            if not features or batch.tobytes() != served.tobytes():
+                differing = [n for n, a, b in zip(features, batch, served, strict=True) if a != b]
                 raise StepError(f"{prediction.symbol}: served live and computed later differ in {', '.join(differing)}")
             compared += batch.size
     return compared

@@ -21,7 +21,7 @@ CHART_SYMBOL, CHART_START, CHART_END = "MSFT", "2002-10-01", "2003-06-30"
 _BARS = """
     SELECT b.event_timestamp, b.open, b.high, b.low, b.close, f.sma_20, f.bbands_upper_20_2_2, f.bbands_lower_20_2_2, f.rsi_14
     FROM tapeline.bars b
-    JOIN features.daily_technical__v1 f USING (symbol, event_timestamp)
+    JOIN features.daily_technical__v2 f USING (symbol, event_timestamp)
     WHERE b.source = 'us-daily' AND b.symbol = %(symbol)s AND b.event_timestamp BETWEEN %(start)s AND %(end)s
     ORDER BY b.event_timestamp
 """

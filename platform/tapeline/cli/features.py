@@ -71,7 +71,7 @@ def search_features(
 
 
 def explain_features(
-    plan: Annotated[str, typer.Argument(help="A view, such as daily_technical@1, or features: 'rsi(14), macd'.")],
+    plan: Annotated[str, typer.Argument(help="A view, such as daily_technical@2, or features: 'rsi(14), macd'.")],
     keep: Annotated[
         str, typer.Option("--keep", help="Outputs separated by commas: also what a plan cut down to them saves.")
     ] = "",

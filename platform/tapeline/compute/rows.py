@@ -8,12 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from tapeline.compute.sessions import SessionTimes, session_times
-from tapeline.features.builders import BarBuilder, builder_of
+from tapeline.features.builders import BarBuilder, builder_of, column_of
 from tapeline.features.plan import FeaturePlan
 from tapeline.features.timeframes import FrameCalendar, frames_of_inputs
 from tapeline.features.versions import LAST_CLOSE_SIZE, Actions, Floats, Integers, dividend_ratios, split_ratios
 from tapeline.features.view import FeatureViewSpec, LongerBars
-from tapeline.kernels.bars import BAR_COLUMNS
 
 AVAILABLE_SLOT = 3
 """Place of the running available time, as int64 bits, in a plan's state; see ``tapeline.features.state``."""
@@ -156,10 +155,11 @@ class RowRunner:
     def _run_built(
         self, state: EntityState, bars: Floats, builder: Floats, floor: AvailableFloor
     ) -> tuple[FinishedRows, EntityState]:
-        columns = dict(zip(BAR_COLUMNS, bars.T, strict=True))
-        columns["start"] = columns["start_us"]
+        needed = {*self.plan.inputs} - {"session", *self.frames}
+        columns = {name: column_of(bars, name) for name in needed}
+        columns["start"] = column_of(bars, "start_us")
         event, sequence, available = (
-            columns[name].astype(np.int64) for name in ("end_us", "last_sequence", "available_us")
+            column_of(bars, name).astype(np.int64) for name in ("end_us", "last_sequence", "available_us")
         )
         return self._run_plan(state, builder, event, sequence, available, columns, floor)
 

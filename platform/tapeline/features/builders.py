@@ -16,7 +16,8 @@ from tapeline.core.errors import InvalidDataError
 from tapeline.core.timestamps import format_us
 from tapeline.features.timeframes import NO_BAR_US, FrameCalendar, TimeFrame
 from tapeline.features.versions import Actions, Floats, Integers
-from tapeline.features.view import LongerBars, Rows, SessionBars, TradeBars, TradedBars
+from tapeline.features.view import LongerBars, Rows, SessionBars, TradeBars, TradedBars, Trades
+from tapeline.indicators.schema import TICK_INPUTS
 from tapeline.kernels.bars import (
     AVAILABLE,
     BAR_COLUMNS,
@@ -294,6 +295,25 @@ class LongerBarBuilder(BarBuilder):
         return np.where(end_us == NO_BAR_US, NEVER_US, end_us + self.lag_us + 1)
 
 
+_OF_A_TRADE = {"price": "close", "size": "volume", "time": "end_us"}
+
+
+def column_of(bars: Floats, name: str) -> Floats:
+    """A plan's input column, such as ``close``, or ``price`` of bars of one trade; NaN for what trades do not carry.
+
+    Parameters
+    ----------
+    bars
+        float64 (B, 13), the columns ``BAR_COLUMNS``.
+    name
+        The column.
+    """
+    name = _OF_A_TRADE.get(name, name)
+    if name in TICK_INPUTS:
+        return np.full(len(bars), np.nan)
+    return np.asarray(bars[:, BAR_COLUMNS.index(name)])
+
+
 def builder_of(rows: Rows, calendar: FrameCalendar, lag_us: int = 0) -> BarBuilder | None:
     """The builder for a view's rows; None where stored bars go to the plan as they are.
 
@@ -313,5 +333,7 @@ def builder_of(rows: Rows, calendar: FrameCalendar, lag_us: int = 0) -> BarBuild
             return TradeBarBuilder(lag_us, rows.width_us)
         case TradedBars():
             return TradedBarBuilder(lag_us, rows.measure, rows.threshold)
+        case Trades():  # tick bars of one trade
+            return TradedBarBuilder(lag_us, "tick", 1.0)
         case LongerBars():
             return LongerBarBuilder(lag_us, rows.frame, calendar)

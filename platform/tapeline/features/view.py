@@ -101,6 +101,21 @@ class TradedBars:
 
 
 @dataclass(frozen=True)
+class Trades:
+    """The source's trades themselves: a row for each, with its price, size and time, and NaN for quotes and sides.
+
+    Attributes
+    ----------
+    source, calendar
+        As for :class:`SessionBars`.
+    """
+
+    source: str
+    calendar: str
+    raw: ClassVar[RawKind] = "trades"
+
+
+@dataclass(frozen=True)
 class LongerBars:
     """Bars of a time frame, made from the source's shorter bars in ``tapeline.bars``: hours from minutes, weeks from days.
 
@@ -129,12 +144,13 @@ class LongerBars:
             )
 
 
-Rows: TypeAlias = SessionBars | TradeBars | TradedBars | LongerBars
+Rows: TypeAlias = SessionBars | TradeBars | TradedBars | Trades | LongerBars
 
 _KINDS: dict[str, type[Rows]] = {
     "session_bars": SessionBars,
     "trade_bars": TradeBars,
     "traded_bars": TradedBars,
+    "trades": Trades,
     "longer_bars": LongerBars,
 }
 
@@ -201,7 +217,9 @@ class FeatureViewSpec:
         """The compiled plan that computes all columns."""
         from tapeline.features.plan import FeaturePlan  # importing numba takes longer than reading a specification
 
-        return FeaturePlan.of(self.features, moments=isinstance(self.rows, TradedBars), dividends=self.dividends)
+        return FeaturePlan.of(
+            self.features, moments=isinstance(self.rows, TradedBars | Trades), dividends=self.dividends
+        )
 
     @property
     def table(self) -> str:
@@ -267,6 +285,8 @@ def _rows_of(definition: Mapping[str, Any]) -> Rows:
             return TradeBars(source, calendar, int(definition["width_us"]))
         case "traded_bars":
             return TradedBars(source, calendar, definition["measure"], float(definition["threshold"]))
+        case "trades":
+            return Trades(source, calendar)
         case "longer_bars":
             return LongerBars(source, calendar, TimeFrame.parse(definition["frame"]))
         case kind:

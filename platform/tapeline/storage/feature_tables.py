@@ -72,7 +72,7 @@ class StoredRows:
 
 
 def qualified_name(spec: FeatureViewSpec) -> str:
-    """A view's table with its schema, such as ``features.daily_technical__v1``."""
+    """A view's table with its schema, such as ``features.daily_technical__v2``."""
     return f"{SCHEMA}.{spec.table}"
 
 

@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tapeline.core.errors import ContinuityError, InvalidDataError
 from tapeline.core.timestamps import DAY_US, format_us
+from tapeline.features.builders import column_of
 from tapeline.features.versions import Actions, Floats, Integers, split_ratios
+from tapeline.features.view import Trades
 from tapeline.kernels.bars import BAR_COLUMNS
 from tapeline.storage.splits import decode_splits
 from tapeline.storage.state_codec import SavedState, decode_state
@@ -103,12 +105,12 @@ def continue_with_bars(
 def continue_with_trades(
     view: PlannedView, symbol: str, stored: SavedState, trades: LiveTrades, splits: Splits | None
 ) -> tuple[NDArray[np.float64], ViewUse]:
-    """Features after some trades: of the bars they finish, and of the bar they leave unfinished.
+    """Features after some trades: of the last one, or of the bar that they leave unfinished.
 
     Parameters
     ----------
     view
-        A view over bars from trades.
+        A view over trades, or over bars from them.
     symbol, stored, splits
         As for `continue_with_bars`.
     trades
@@ -117,7 +119,7 @@ def continue_with_trades(
     Returns
     -------
     tuple
-        What the batch gives after the same trades and a final flush, marked partial; and what it stands on.
+        What the batch gives after the same trades and a final flush, marked partial if over bars; and what it stands on.
 
     Raises
     ------
@@ -160,7 +162,7 @@ def continue_with_trades(
         event_us=int(trades.event_us[-1]),
         available_us=max(int(trades.available_us.max()), stored.available_us),
         sequence=int(trades.sequence[-1]),
-        partial=True,
+        partial=not isinstance(view.spec.rows, Trades),
         state_event_us=stored.event_us,
         state_sequence=stored.sequence,
         rows_seen=plan.position(ends[0]).rows_seen,
@@ -327,4 +329,4 @@ def _trade_column(
                 remedy="Train and deploy the model again, so that its calendar covers this time",
             )
         return (view.session_first + within).astype(np.float64)
-    return made[:, BAR_COLUMNS.index(name)]
+    return column_of(made, name)
