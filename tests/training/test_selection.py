@@ -83,6 +83,30 @@ def test_a_selection_is_exported_and_reported(telling, tmp_path, selection):
     assert {row["feature"] for row in trained.importance if row["gain"] > 0} <= set(found["features"])
 
 
+@pytest.mark.parametrize("scaling", [None, "robust"])
+def test_what_a_logistic_model_fills_in_is_recorded_behind_a_selection(telling, tmp_path, scaling):
+    config = config_of("correlation", family="logistic", scaling=scaling, imputations={"f1": 0.5})
+    trained = train(telling, "filled", tmp_path / "b", config=config)
+    data, _ = load_dataset(telling)
+    fills = dict(zip(data.names, trained.manifest.training["imputation_fill"], strict=True))
+    for feature, values in zip(trained.manifest.features, data.inputs.T, strict=True):
+        if feature.name == "f1":
+            assert (feature.imputation, fills["f1"]) == ("constant", 0.5)
+        elif feature.name in trained.manifest.metrics["selection"]["features"]:
+            assert feature.imputation == "median"
+            assert fills[feature.name] == (None if scaling else float(np.nanmedian(values)))
+        else:
+            assert (feature.imputation, fills[feature.name]) == ("none", None)
+
+
+def test_a_window_of_one_class_inside_the_folds_is_no_obstacle_to_trees(telling):
+    data, _ = load_dataset(telling)
+    rows = np.flatnonzero(data.step < 120)
+    rising = data.with_outcomes((data.step >= 80).astype(float), data.forward_return)
+    seen = selected_by(fit_model(rising, rows, config_of({"method": "trees", "trees": 5, "folds": 3})), 8)
+    assert 1 <= seen.sum() < 8
+
+
 def test_without_a_selection_nothing_is_said(telling, tmp_path):
     trained = train(telling, "all_of_them", tmp_path / "b", config=config_of(None))
     assert "selection" not in trained.manifest.metrics

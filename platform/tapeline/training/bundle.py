@@ -17,7 +17,7 @@ from tapeline.export import export_model
 from tapeline.export.parity import ParityReport
 from tapeline.features.view import FeatureViewSpec
 from tapeline.models import Calibration, LogisticModel, ScoreModel
-from tapeline.models.transformations import Imputer, PreprocessedModel
+from tapeline.models.transformations import Imputer, PreprocessedModel, selected
 from tapeline.registry import (
     BundleManifest,
     FeatureReference,
@@ -121,10 +121,19 @@ def make_sample(graph: bytes, features: NDArray[np.float64], *, seed: int) -> Sa
 
 
 def imputations(model: ScoreModel, count: int) -> list[dict[str, Any]]:
-    """What a model does with missing values: for each of `count` features, ``imputation`` and ``fill``."""
+    """What a model does with missing values: for each of `count` features, ``imputation`` and ``fill``.
+
+    A fill that is only known in scaled terms is given as none.
+    """
     if isinstance(model, PreprocessedModel):
         imputer: Imputer = model.pipeline.named_steps["imputation"]
-        return imputer.manifest()
+        found = imputer.manifest()
+        inner = imputations(model.inner, count)
+        scaled = "scaling" in model.pipeline.named_steps
+        for column, own in zip(selected(model.pipeline, count).tolist(), inner, strict=False):
+            if found[column]["imputation"] == "none" and own["imputation"] != "none":
+                found[column] = own | ({"fill": None} if scaled else {})
+        return found
     if isinstance(model, LogisticModel):
         return [{"imputation": "median", "fill": float(fill)} for fill in model.fill]
     return [{"imputation": "none", "fill": None}] * count

@@ -193,5 +193,6 @@ def _forest(trees: int, depth: int, seed: int) -> RandomForestClassifier:
 
 
 def _log_likelihood(estimator: Any, features: NDArray[np.float64], labels: NDArray[np.float64]) -> float:
-    """Mean log-likelihood; defined, too, where all test rows are of one class."""
-    return -float(log_losses(estimator.predict_proba(features)[:, 1], labels).mean())
+    """Mean log-likelihood; defined, too, where all rows of a fold are of one class."""
+    probability = estimator.predict_proba(features) @ (estimator.classes_ == 1.0)
+    return -float(log_losses(probability, labels).mean())
