@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import talib.stream
 from numpy.typing import NDArray
-from tapeline.features import FeaturePlan, FeatureRequest
+from tapeline.features import FeaturePlan, FeatureRequest, sample_rows
 from tapeline.indicators import INPUTS, Indicator, all_indicators, indicator_named
 
 SYMBOLS = 50
@@ -65,7 +65,7 @@ def plan_of(indicators: list[Indicator]) -> FeaturePlan:
 
 
 def rows_of(plan: FeaturePlan, columns: Columns) -> Floats:
-    return np.ascontiguousarray(np.column_stack([columns[name] for name in plan.inputs]))
+    return sample_rows.rows_of(plan.inputs, columns)
 
 
 def talib_call(indicator: Indicator) -> tuple[str, tuple[str, ...], dict[str, float]]:

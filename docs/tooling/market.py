@@ -9,12 +9,12 @@ from datetime import date
 import numpy as np
 from bokeh_sampledata.stocks import GOOG
 from numpy.typing import NDArray
+from tapeline.core.timestamps import DAY_US
 from tapeline.features import FeaturePlan, FeatureRequest
 from tapeline.features.sample_rows import rows_of, sample_ticks
 from tapeline.indicators import INPUTS, Indicator
 
 Floats = NDArray[np.float64]
-DAY_US = 86_400_000_000
 TICKS = 20_000
 
 BARS_NAME = "GOOG, daily bars as traded"

@@ -62,13 +62,13 @@ def load(settings: Settings, reference: str) -> Deployment:
         folder = registry.fetch(record)
     manifest = read_manifest(folder)
     try:
-        session = replay_bundle(folder, manifest)
+        model = _model(folder, manifest, replay_bundle(folder, manifest))
     except ParityError as error:
         raise ModelNotReadyError(error.what, where=error.where, remedy=error.remedy) from error
     plan = ServingPlan.of(manifest, record.bundle_sha256, settings.project)
     for view in plan.views:
         compile_view(view)
-    return Deployment(plan, _warmed(_model(folder, manifest, session), manifest))
+    return Deployment(plan, _warmed(model, manifest))
 
 
 def _model(folder: Path, manifest: BundleManifest, session: Any) -> Model:
@@ -76,10 +76,7 @@ def _model(folder: Path, manifest: BundleManifest, session: Any) -> Model:
     if FOREST_NAME not in manifest.files:
         return Model(session, manifest.outputs)
     forest = read_forest(folder / FOREST_NAME, len(manifest.features))
-    try:
-        check_forest(forest, read_sample(folder / SAMPLE_NAME), where=f"{folder / SAMPLE_NAME}")
-    except ParityError as error:
-        raise ModelNotReadyError(error.what, where=error.where, remedy=error.remedy) from error
+    check_forest(forest, read_sample(folder / SAMPLE_NAME), where=f"{folder / SAMPLE_NAME}")
     return ForestModel(forest, manifest.outputs)
 
 

@@ -7,11 +7,11 @@ from functools import cache
 import numpy as np
 from bokeh_sampledata.stocks import GOOG, MSFT
 from numpy.typing import NDArray
-from tapeline.features import FeaturePlan, FeatureRequest
+from tapeline.core.timestamps import DAY_US
+from tapeline.features import FeaturePlan, FeatureRequest, sample_rows
 from tapeline.indicators import INPUTS, Indicator, all_indicators
 
 Columns = dict[str, NDArray[np.float64]]
-DAY_US = 86_400_000_000
 
 _OVER_BARS = tuple(indicator for indicator in all_indicators() if indicator.schema == "bars")
 INDICATORS = tuple(indicator for indicator in _OVER_BARS if indicator.group != "candles")
@@ -50,9 +50,7 @@ def msft() -> Columns:
 
 def rows_of(plan: FeaturePlan, columns: Columns) -> NDArray[np.float64]:
     """The plan's row columns; no splits unless the columns say so."""
-    count = len(columns["close"])
-    full = {"split_ratio": np.ones(count)} | columns
-    return np.ascontiguousarray(np.column_stack([full[name] for name in plan.inputs]))
+    return sample_rows.rows_of(plan.inputs, columns)
 
 
 def times(count: int) -> NDArray[np.int64]:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from tapeline.core.errors import UnavailableError
-from tapeline.features import FeaturePlan, FeatureRequest
+from tapeline.features import FeaturePlan, FeatureRequest, sample_rows
 from tapeline.indicators import TICK_INPUTS, Indicator, all_indicators
 from tapeline.indicators.schema import ASK_SIZES, ASKS, BID_SIZES, BIDS
 from tapeline.ingestion import packaged
@@ -133,8 +133,7 @@ def e_mini(count: int = 20_000) -> Columns:
 
 def rows_of(plan: FeaturePlan, columns: Columns) -> Floats:
     """The plan's row columns; no splits unless the columns say so."""
-    full = {"split_ratio": np.ones(len(columns["time"]))} | columns
-    return np.ascontiguousarray(np.column_stack([full[name] for name in plan.inputs]))
+    return sample_rows.rows_of(plan.inputs, columns)
 
 
 def order_of(columns: Columns) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tapeline.core.errors import InvalidDataError, NaiveTimestampError, ParameterError, UnavailableError
-from tapeline.storage import arrow
-from tapeline.storage.arrow import copy_arrow, encode_arrow, read_arrow
+from tapeline.storage import copy_encoder
+from tapeline.storage.arrow import copy_arrow, read_arrow
+from tapeline.storage.copy_encoder import encode_arrow, known_type
 
 UTC_US = pa.timestamp("us", tz="UTC")
 _text = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), max_size=12)
@@ -83,7 +84,7 @@ def test_every_value_reads_back_as_it_was(connection: psycopg.Connection[Any], d
 
 def test_slices_join_without_a_seam(connection: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Many slices, among them some that a long value splits down to single rows."""
-    monkeypatch.setattr(arrow, "SLICE_BYTES", 256)
+    monkeypatch.setattr(copy_encoder, "SLICE_BYTES", 256)
     texts = [("x" * 2_000 if i % 37 == 0 else "é" * (i % 5)) if i % 7 else None for i in range(1_000)]
     table = pa.table({"a": pa.array(texts), "b": pa.array(range(1_000), pa.int64())})
     assert _written(connection, table, ["text", "bigint"]) == list(zip(texts, range(1_000), strict=True))
@@ -91,8 +92,8 @@ def test_slices_join_without_a_seam(connection: psycopg.Connection[Any], monkeyp
 
 def test_memory_is_bounded_by_the_slice() -> None:
     table = pa.table({"a": ["y" * 10_000] + ["z"] * 50_000})
-    pieces = list(encode_arrow(table, [25]))
-    assert max(map(len, pieces)) <= 2 * arrow.SLICE_BYTES
+    pieces = list(encode_arrow(table, ["a"], [known_type(25, "a")]))
+    assert max(map(len, pieces)) <= 2 * copy_encoder.SLICE_BYTES
     assert sum(map(len, pieces)) == 19 + 2 + 50_001 * 6 + 10_000 + 50_000
 
 

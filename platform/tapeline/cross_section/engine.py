@@ -14,6 +14,7 @@ from tapeline.core.hashing import sha256_json
 from tapeline.core.timestamps import format_us
 from tapeline.cross_section.specification import KINDS, REFERENCES, WINDOWED, CrossFeature
 from tapeline.cross_section.universe import Universe
+from tapeline.features.checks import expect_offsets
 from tapeline.features.kernel_source import kernel_sources
 from tapeline.features.state import decode, encode
 from tapeline.kernels import cross_section as kernel
@@ -250,15 +251,11 @@ class CrossSection:
         moments = len(event_us)
         known = event_us if available_us is None else np.ascontiguousarray(available_us, dtype=np.int64)
         series = np.full(moments, np.nan) if index is None else np.ascontiguousarray(index, dtype=np.float64)
-        if known.shape != (moments,) or series.shape != (moments,):
-            raise ParameterError("available_us and index need one entry per moment", where=f"{moments} moments")
-        if (
-            offsets.shape != (moments + 1,)
-            or offsets[0] != 0
-            or offsets[-1] != len(rows)
-            or bool((np.diff(offsets) < 0).any())
-        ):
-            raise ParameterError("offsets must rise from 0 to the number of rows", where=f"{len(rows)} rows")
+        if known.shape != (moments,) or series.shape != (moments,) or offsets.shape != (moments + 1,):
+            raise ParameterError(
+                "available_us and index need one entry per moment, offsets one more", where=f"{moments} moments"
+            )
+        expect_offsets(offsets, len(rows))
         out = np.empty((len(rows), len(self.outputs)))
         available = np.empty(moments, dtype=np.int64)
         code = kernel.batch(

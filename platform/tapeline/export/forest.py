@@ -6,9 +6,8 @@ import numpy as np
 
 from tapeline.export.graph import Knots
 from tapeline.export.trees import TreeArrays
+from tapeline.kernels.forest import BLOCK
 from tapeline.registry.forest import Forest
-
-_BLOCK = 8
 
 
 def compiled_forest(trees: TreeArrays, calibration: Knots, feature_count: int) -> Forest:
@@ -26,7 +25,7 @@ def compiled_forest(trees: TreeArrays, calibration: Knots, feature_count: int) -
     value[inner : inner + leaves] = trees.leaf_value
     depths = np.array([_depth(children, root) for root in trees.roots], dtype=np.int64)
     order = np.argsort(depths, kind="stable")
-    filling = -len(order) % _BLOCK
+    filling = -len(order) % BLOCK
     x, y = np.asarray(calibration.x, dtype=np.float64), np.asarray(calibration.y, dtype=np.float64)
     return Forest(
         feature_count=feature_count,
@@ -39,7 +38,7 @@ def compiled_forest(trees: TreeArrays, calibration: Knots, feature_count: int) -
         value=value,
         roots=np.concatenate([np.asarray(trees.roots, dtype=np.int64)[order], np.full(filling, nodes - 1)]),
         place=np.concatenate([order, np.full(filling, len(order))]),
-        depth=np.concatenate([depths[order], np.zeros(filling, dtype=np.int64)]).reshape(-1, _BLOCK).max(axis=1),
+        depth=np.concatenate([depths[order], np.zeros(filling, dtype=np.int64)]).reshape(-1, BLOCK).max(axis=1),
         knots=x,
         levels=y[:-1].copy(),
         slopes=np.diff(y) / np.diff(x),

@@ -11,22 +11,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from sklearn.pipeline import Pipeline
 
 from tapeline.core.errors import ParameterError
-from tapeline.export.nodes import Graph
+from tapeline.export.nodes import INPUT_NAME, Graph
 from tapeline.export.transformations import add_transformation
 from tapeline.export.trees import TreeArrays
 from tapeline.models.transformations.preprocessing import selected
 
-OPSET = 18
-OPSET_ML = 5
-IR_VERSION = 10
-"""What ONNX Runtime 1.23, the oldest that the server accepts, reads."""
-INPUT_NAME = "features"
 OUTPUT_NAMES = ("probability", "score")
 
 
@@ -108,21 +102,7 @@ def build_graph(
     score = graph.add("Sigmoid", [log_odds], "score_wide")
     graph.add("Cast", [score], OUTPUT_NAMES[1], to=TensorProto.FLOAT)
     graph.add("Cast", [_isotonic(graph, score, calibration)], OUTPUT_NAMES[0], to=TensorProto.FLOAT)
-    model = helper.make_model(
-        helper.make_graph(
-            graph.nodes,
-            "tapeline",
-            [helper.make_tensor_value_info(INPUT_NAME, TensorProto.FLOAT, ["rows", feature_count])],
-            [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["rows"]) for name in OUTPUT_NAMES],
-            graph.constants,
-        ),
-        opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", OPSET_ML)],
-        ir_version=IR_VERSION,
-        producer_name="tapeline",
-    )
-    helper.set_model_props(model, dict(sorted((metadata or {}).items())))
-    onnx.checker.check_model(model, full_check=True)
-    return bytes(model.SerializeToString(deterministic=True))
+    return graph.serialised(feature_count, [(name, TensorProto.FLOAT, ["rows"]) for name in OUTPUT_NAMES], metadata)
 
 
 def _trees(graph: Graph, features: str, trees: TreeArrays) -> str:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
+from onnx import TensorProto
 from scipy.stats import norm
 from sklearn.base import BaseEstimator
 from sklearn.feature_selection import SelectorMixin
@@ -17,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from tapeline.core.errors import ParameterError
 from tapeline.export.functions import Functions
-from tapeline.export.nodes import Graph
+from tapeline.export.nodes import INPUT_NAME, Graph
 from tapeline.models.transformations.imputation import Imputer
 from tapeline.models.transformations.scaling import RangeLimit
 
@@ -64,25 +63,10 @@ def add_transformation(graph: Graph, column: str, step: BaseEstimator, *, name: 
 
 def transformation_graph(step: BaseEstimator, feature_count: int) -> bytes:
     """A transformation alone: ``features`` float32 (rows, features) to ``transformed`` float64, as an ONNX model."""
-    from tapeline.export.graph import INPUT_NAME, IR_VERSION, OPSET
-
     graph = Graph()
     wide = graph.add("Cast", [INPUT_NAME], "wide", to=TensorProto.DOUBLE)
     graph.add("Identity", [add_transformation(graph, wide, step)], "transformed")
-    model = helper.make_model(
-        helper.make_graph(
-            graph.nodes,
-            "tapeline",
-            [helper.make_tensor_value_info(INPUT_NAME, TensorProto.FLOAT, ["rows", feature_count])],
-            [helper.make_tensor_value_info("transformed", TensorProto.DOUBLE, ["rows", "columns"])],
-            graph.constants,
-        ),
-        opset_imports=[helper.make_opsetid("", OPSET)],
-        ir_version=IR_VERSION,
-        producer_name="tapeline",
-    )
-    onnx.checker.check_model(model, full_check=True)
-    return bytes(model.SerializeToString(deterministic=True))
+    return graph.serialised(feature_count, [("transformed", TensorProto.DOUBLE, ["rows", "columns"])])
 
 
 def _impute(f: Functions, x: str, step: Imputer) -> str:

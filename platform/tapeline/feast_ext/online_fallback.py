@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -21,16 +22,18 @@ if TYPE_CHECKING:
     from tapeline.feast_ext.online_clients import Clients
 
 
-class FeastPath:
+class FeastPath(ABC):
     """The two hooks through which Feast's ``get_online_features`` reads rows."""
 
     _clients: Clients
 
+    @abstractmethod
     def _view_plan(self, config: RepoConfig, table: Any, features: Sequence[str] | None) -> ViewPlan:
-        raise NotImplementedError
+        """What to read for some of a view's features, or for all."""
 
+    @abstractmethod
     def _result(self, config: RepoConfig, plan: ViewPlan, values: Sequence[bytes | None]) -> ViewResult:
-        raise NotImplementedError
+        """The packed values of a view's rows, decoded and judged by the clock."""
 
     def _read_features_per_fv(self, config: RepoConfig, grouped_refs: Any, *arguments: Any) -> None:
         reads, keys = self._reads(config, grouped_refs, *arguments[:2])

@@ -35,6 +35,9 @@ from tapeline.kernels.bars_traded import Measure, traded_bar_flush, traded_bars_
 
 NEVER_US = 2**62
 
+_Times = tuple[Integers, Integers, Integers]
+"""Event, available and sequence of raw rows, in the order in which the kernels take them."""
+
 
 @dataclass(frozen=True)
 class BarBuilder(ABC):
@@ -61,7 +64,6 @@ class BarBuilder(ABC):
         """The state before any row."""
         return np.zeros(BAR_STATE_SIZE)
 
-    @abstractmethod
     def advance(
         self,
         state: Floats,
@@ -90,6 +92,9 @@ class BarBuilder(ABC):
         tuple
             Bars (B, 13) with the columns ``BAR_COLUMNS``, their availability with the lag in it, and the state after them.
         """
+        offsets = np.array([0, len(event_us)], dtype=np.int64)
+        bars, _, ends = self._batch((event_us, available_us, sequence), values, offsets, state[None], flush=flush)
+        return self._with_lag(bars), ends[0]
 
     def advance_adjusted(
         self,
@@ -126,9 +131,10 @@ class BarBuilder(ABC):
         chosen = (at >= seen_us) & (at < event_us[-1])
         return Actions(actions.event_us[chosen], actions.ratio[chosen], actions.dividend[chosen])
 
-    @abstractmethod
     def flush(self, state: Floats) -> tuple[Floats, Floats]:
         """The unfinished bar, (1, 13) or, if there is none, (0, 13), and the state after it."""
+        bars, after = np.empty((1, len(BAR_COLUMNS))), state.copy()
+        return self._with_lag(bars[: self._flush(after, bars[0])]), after
 
     @abstractmethod
     def end_us(self, event_us: Integers) -> Integers:
@@ -170,15 +176,19 @@ class BarBuilder(ABC):
     def _sum_power(self) -> float:
         return 0.0
 
+    @abstractmethod
+    def _batch(
+        self, times: _Times, values: Floats, offsets: Integers, states: Floats, *, flush: bool
+    ) -> tuple[Floats, Integers, Floats]:
+        """Bars, their offsets and the last states, of the kernels."""
 
-def _columns(lag_us: int, bars: Floats) -> Floats:
-    """Bars whose availability has the lag in it."""
-    bars[:, AVAILABLE] = np.maximum(bars[:, AVAILABLE], bars[:, END] + lag_us)
-    return bars
+    @abstractmethod
+    def _flush(self, state: Floats, out_bar: Floats) -> int:
+        """How many bars the kernel wrote and forgot: one or none."""
 
-
-def _offsets(event_us: Integers) -> Integers:
-    return np.array([0, len(event_us)], dtype=np.int64)
+    def _with_lag(self, bars: Floats) -> Floats:
+        """The kernels' bars with the lag in their availability, where these do not put it there."""
+        return bars
 
 
 @dataclass(frozen=True)
@@ -189,25 +199,18 @@ class TradeBarBuilder(BarBuilder):
     touched_us: ClassVar[int] = 1
     adjusted_us: ClassVar[int] = -1
 
-    def advance(
-        self,
-        state: Floats,
-        event_us: Integers,
-        sequence: Integers,
-        available_us: Integers,
-        values: Floats,
-        *,
-        flush: bool = False,
-    ) -> tuple[Floats, Floats]:
+    def _batch(
+        self, times: _Times, values: Floats, offsets: Integers, states: Floats, *, flush: bool
+    ) -> tuple[Floats, Integers, Floats]:
         price, size = values[:, 0], values[:, 1]
-        bars, _, ends = time_bars_batch(
-            self.width_us, event_us, available_us, sequence, price, size, _offsets(event_us), state[None], flush=flush
-        )
-        return _columns(self.lag_us, bars), ends[0]
+        return time_bars_batch(self.width_us, *times, price, size, offsets, states, flush=flush)
 
-    def flush(self, state: Floats) -> tuple[Floats, Floats]:
-        bars, after = np.empty((1, len(BAR_COLUMNS))), state.copy()
-        return _columns(self.lag_us, bars[: time_bar_flush(after, self.width_us, bars[0])]), after
+    def _flush(self, state: Floats, out_bar: Floats) -> int:
+        return int(time_bar_flush(state, self.width_us, out_bar))
+
+    def _with_lag(self, bars: Floats) -> Floats:
+        bars[:, AVAILABLE] = np.maximum(bars[:, AVAILABLE], bars[:, END] + self.lag_us)
+        return bars
 
     def end_us(self, event_us: Integers) -> Integers:
         return event_us // self.width_us * self.width_us + self.width_us
@@ -226,25 +229,14 @@ class TradedBarBuilder(BarBuilder):
     adjusted_us: ClassVar[int] = -1
     ended_by_time: ClassVar[bool] = False
 
-    def advance(
-        self,
-        state: Floats,
-        event_us: Integers,
-        sequence: Integers,
-        available_us: Integers,
-        values: Floats,
-        *,
-        flush: bool = False,
-    ) -> tuple[Floats, Floats]:
-        bars, _, ends = traded_bars_batch(
-            self.measure, self.threshold, event_us, available_us, sequence, values[:, 0], values[:, 1],
-            _offsets(event_us), state[None], flush=flush,
-        )  # fmt: skip
-        return bars, ends[0]
+    def _batch(
+        self, times: _Times, values: Floats, offsets: Integers, states: Floats, *, flush: bool
+    ) -> tuple[Floats, Integers, Floats]:
+        price, size = values[:, 0], values[:, 1]
+        return traded_bars_batch(self.measure, self.threshold, *times, price, size, offsets, states, flush=flush)
 
-    def flush(self, state: Floats) -> tuple[Floats, Floats]:
-        bars, after = np.empty((1, len(BAR_COLUMNS))), state.copy()
-        return bars[: traded_bar_flush(after, bars[0])], after
+    def _flush(self, state: Floats, out_bar: Floats) -> int:
+        return int(traded_bar_flush(state, out_bar))
 
     def end_us(self, event_us: Integers) -> Integers:
         return np.full(len(event_us), NO_BAR_US)
@@ -266,25 +258,14 @@ class LongerBarBuilder(BarBuilder):
     touched_us: ClassVar[int] = 0
     adjusted_us: ClassVar[int] = 0
 
-    def advance(
-        self,
-        state: Floats,
-        event_us: Integers,
-        sequence: Integers,
-        available_us: Integers,
-        values: Floats,
-        *,
-        flush: bool = False,
-    ) -> tuple[Floats, Floats]:
-        bars, _, ends = longer_bars_batch(
-            self.lag_us, self.end_us(event_us), event_us, available_us, sequence, values,
-            _offsets(event_us), state[None], flush=flush,
-        )  # fmt: skip
-        return bars, ends[0]
+    def _batch(
+        self, times: _Times, values: Floats, offsets: Integers, states: Floats, *, flush: bool
+    ) -> tuple[Floats, Integers, Floats]:
+        ends_us = self.end_us(times[0])
+        return longer_bars_batch(self.lag_us, ends_us, *times, values, offsets, states, flush=flush)
 
-    def flush(self, state: Floats) -> tuple[Floats, Floats]:
-        bars, after = np.empty((1, len(BAR_COLUMNS))), state.copy()
-        return bars[: longer_bar_flush(after, self.lag_us, bars[0])], after
+    def _flush(self, state: Floats, out_bar: Floats) -> int:
+        return int(longer_bar_flush(state, self.lag_us, out_bar))
 
     def end_us(self, event_us: Integers) -> Integers:
         return self.calendar.ends(self.frame, event_us - 1)

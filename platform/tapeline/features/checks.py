@@ -70,14 +70,19 @@ def check_batch(
     expect(rows, "rows", (len(event_us), columns))
     expect(sequence, "sequence", event_us.shape)
     expect(available_us, "available_us", event_us.shape)
+    expect_offsets(offsets, len(rows))
+
+
+def expect_offsets(offsets: Integers, count: int, what: str = "rows") -> None:
+    """Refuse offsets that do not part so many rows."""
     if (
         offsets.ndim != 1
         or len(offsets) < 1
         or offsets[0] != 0
-        or offsets[-1] != len(rows)
+        or offsets[-1] != count
         or bool(np.any(np.diff(offsets) < 0))
     ):
-        raise ParameterError("offsets must rise from 0 to the number of rows", where=f"{len(rows)} rows")
+        raise ParameterError(f"offsets must rise from 0 to the number of {what}", where=f"{count} {what}")
 
 
 def positions(names: Sequence[str], outputs: Sequence[str]) -> list[int]:

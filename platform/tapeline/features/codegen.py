@@ -17,8 +17,8 @@ from tapeline.kernels.primitive import Primitive
 
 __all__ = ["PartCode", "Program", "ProgramPart", "Writer", "generate", "in_order", "literal", "ring_capacities"]
 
-SECTION_WEIGHT = 60
-"""Weight of operations at which a section ends (see :func:`_weight`): about 15 KiB of machine code."""
+SECTION_WEIGHT = 150
+"""Weight of operations at which a section ends (see :func:`_weight`): about 10 KiB of machine code."""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NoReturn
@@ -13,6 +14,7 @@ from tapeline.core.errors import ContinuityError, InvalidDataError, LimitError, 
 from tapeline.core.hashing import sha256_json
 from tapeline.core.timestamps import format_us
 from tapeline.features import state as states_
+from tapeline.features.checks import expect_offsets
 from tapeline.features.kernel_source import kernel_sources
 from tapeline.kernels.book import events, l2, l3, orders
 from tapeline.kernels.book.sides import count_at, side_at
@@ -57,7 +59,7 @@ class BookCounters:
     refused: int
 
 
-class _Book:
+class _Book(ABC):
     """What both kinds of book share; ``_parameters`` are the compiled step's, between state and event."""
 
     _kernel: Any
@@ -74,8 +76,9 @@ class _Book:
         self.outputs: tuple[str, ...] = events.tick_columns(depth)
         self.state_size: int = self._size()
 
+    @abstractmethod
     def _size(self) -> int:
-        raise NotImplementedError
+        """int64 words of a state, for parameters that were checked."""
 
     @cached_property
     def hash(self) -> str:
@@ -154,13 +157,12 @@ class _Book:
             for place, column in enumerate(columns)
         )
         offsets = np.ascontiguousarray(offsets, dtype=np.int64)
-        count, entities = len(arrays[0]), len(offsets) - 1
+        count = len(arrays[0])
         for name, array in zip(self._event_columns, arrays, strict=True):
             if array.shape != (count,):
                 raise ParameterError(f"{name} must have shape ({count},)", where=f"given: {array.shape}")
-        if entities < 0 or offsets[0] != 0 or offsets[-1] != count or bool(np.any(np.diff(offsets) < 0)):
-            raise ParameterError("offsets must rise from 0 to the number of events", where=f"{count} events")
-        shape = (entities, self.state_size)
+        expect_offsets(offsets, count, "events")
+        shape = (len(offsets) - 1, self.state_size)
         ends = np.zeros(shape, np.int64) if states is None else np.array(states, dtype=np.int64, order="C")
         if ends.shape != shape:
             raise ParameterError(f"states must have shape {shape}", where=f"given: {ends.shape}")

@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 
 from tapeline.core.errors import ParameterError
 from tapeline.core.timestamps import DAY_US, format_duration_us, parse_duration_us
+from tapeline.kernels.frames import NO_BAR
 
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-NO_BAR_US = -(2**62)
-"""The end of a row that belongs to no bar of a frame; the same number as in :mod:`tapeline.kernels.frames`."""
+NO_BAR_US = NO_BAR
+"""The end of a row that belongs to no bar of a frame."""
 
 SESSION_UNITS = ("session", "week", "month")
 

@@ -74,7 +74,7 @@ def without_lag(x: Expression, n: int) -> Expression:
 
 
 def smoothed_by_wilder(x: Expression, n: int) -> Expression:
-    """Wilder's mean: factor 1/n, seeded with a plain mean."""
+    """Wilder's mean: factor 1/n, seeded with a plain mean; a period of 1 is the value itself."""
     return apply(wilder_mean, x, n) if n > 1 else x
 
 

@@ -7,8 +7,9 @@ from tapeline.indicators.expression import Expression, apply, guard
 from tapeline.indicators.oscillators import rate_of_change
 from tapeline.indicators.specification import PERIOD_MAX, expect_rising, indicator
 from tapeline.kernels.arithmetic import absolute, ratio
-from tapeline.kernels.oscillators import fixed_exponential_mean, without_first
+from tapeline.kernels.oscillators import fixed_exponential_mean
 from tapeline.kernels.rolling import lag, weighted_mean
+from tapeline.kernels.sequence import withheld
 
 _FROM_ONE = (1, PERIOD_MAX)
 
@@ -81,7 +82,7 @@ def _aligned(x: Expression, n: int, matype: int, warm_up: int) -> Expression:
     """An average whose recursion starts just in time to have its first value on the row of a warm-up."""
     plain = average(x, n, matype)
     late = warm_up - plain.operation.warm_up
-    return average(apply(without_first, x, late), n, matype) if late > 0 else plain
+    return average(apply(withheld, x, late), n, matype) if late > 0 else plain
 
 
 @indicator(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tapeline.indicators.averages import simple
+from tapeline.indicators.averages import simple, smoothed_by_wilder
 from tapeline.indicators.expression import UNDEFINED, Expression, apply, outcomes
 from tapeline.indicators.specification import PERIOD_MAX, indicator
 from tapeline.kernels.arithmetic import larger, positive, ratio, smaller, square_root
@@ -18,11 +18,6 @@ _FROM_ONE = (1, PERIOD_MAX)
 def typical_price(high: Expression, low: Expression, close: Expression) -> Expression:
     """Mean of high, low and close."""
     return (high + low + close) / 3.0
-
-
-def wilder(x: Expression, n: int) -> Expression:
-    """Wilder's mean; a period of 1 is the value itself."""
-    return apply(wilder_mean, x, n) if n > 1 else x
 
 
 def relative_strength(x: Expression, n: int) -> Expression:
@@ -190,7 +185,9 @@ def rvi(close: Expression, timeperiod: int = 14, stddevperiod: int = 10) -> Expr
     Dorsey's first form; his revised one averages it over highs and lows. Not the relative vigour index.
     """
     spread = apply(square_root, outcomes(moments, close, stddevperiod)[1] / stddevperiod)
-    rise, fall = (wilder(apply(positive, move) * spread, timeperiod) for move in outcomes(gain_and_loss, close))
+    rise, fall = (
+        smoothed_by_wilder(apply(positive, move) * spread, timeperiod) for move in outcomes(gain_and_loss, close)
+    )
     return 100.0 * apply(ratio, rise, rise + fall, 0.5)
 
 

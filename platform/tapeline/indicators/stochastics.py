@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from tapeline.core.errors import ParameterError
-from tapeline.indicators.averages import MATYPE_BOUNDS, average, exponential
+from tapeline.indicators.averages import MATYPE_BOUNDS, average, exponential, smoothed_by_wilder
 from tapeline.indicators.expression import Expression, apply, guard
-from tapeline.indicators.oscillators import relative_strength, wilder
+from tapeline.indicators.oscillators import relative_strength
 from tapeline.indicators.specification import PERIOD_MAX, expect_rising, indicator
 from tapeline.kernels.arithmetic import ratio
 from tapeline.kernels.oscillators import (
@@ -97,7 +97,7 @@ def stochrsi(
 
 def _wilder_or_average(x: Expression, n: int, matype: int) -> Expression:
     if matype == _RMA:
-        return wilder(x, n)
+        return smoothed_by_wilder(x, n)
     lowest_type, highest_type = MATYPE_BOUNDS
     if not lowest_type <= matype <= highest_type:
         raise ParameterError(

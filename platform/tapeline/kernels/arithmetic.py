@@ -9,10 +9,8 @@ from tapeline.kernels.primitive import primitive
 
 @primitive()
 def ratio(numerator: float, denominator: float, otherwise: float) -> float:
-    """Quotient, or ``otherwise`` where the denominator is 0."""
-    if numerator != numerator or denominator != denominator:
-        return math.nan
-    return numerator / denominator if denominator != 0.0 else otherwise
+    """Quotient, or ``otherwise`` where the denominator is 0 and the numerator a number."""
+    return otherwise if denominator == 0.0 and numerator == numerator else numerator / denominator
 
 
 @primitive()

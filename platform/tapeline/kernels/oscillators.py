@@ -21,17 +21,6 @@ def positive_part(x: float) -> float:
     return max(x, 0.0)
 
 
-@primitive(slots=1, delay=lambda n: n)
-def without_first(state: State, at: int, x: float, n: int) -> float:
-    """The series without its first n values, so that two recursions of different length start on one row. Slot: count."""
-    if x != x:
-        return math.nan
-    if state[at] < n:
-        state[at] += 1.0
-        return math.nan
-    return x
-
-
 @primitive(slots=3, delay=lambda n, skip, _factor: skip + n - 1)
 def fixed_exponential_mean(state: State, at: int, x: float, n: int, skip: int, factor: float) -> float:
     """Exponential mean with a given factor, seeded with the plain mean of values skip+1 … skip+n.

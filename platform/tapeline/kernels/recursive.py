@@ -15,6 +15,20 @@ from tapeline.kernels.rolling import RESUM_AT, past
 State = NDArray[np.float64]
 
 
+@apart
+def seed(state: State, at: int, count: float, x: float, n: int) -> float:
+    """Take the value that is the count-th of n into the plain mean that a recursion begins with; NaN before the nth.
+
+    Slots: sum and at last mean, the sum's low part.
+    """
+    keep_apart()
+    state[at], state[at + 1] = add(state[at], state[at + 1], x)
+    if count < n:
+        return math.nan
+    state[at] /= n
+    return state[at]
+
+
 @primitive(slots=3, delay=lambda n, skip: skip + n - 1)
 def exponential_mean(state: State, at: int, x: float, n: int, skip: int) -> float:
     """Exponential mean with factor 2/(n+1), seeded with the plain mean of values skip+1 … skip+n, as TA-Lib does.
@@ -30,13 +44,7 @@ def exponential_mean(state: State, at: int, x: float, n: int, skip: int) -> floa
         value = previous + (2.0 / (n + 1.0)) * (x - previous)
         state[at + 1] = value
         return value
-    if count <= skip:
-        return math.nan
-    state[at + 1], state[at + 2] = add(state[at + 1], state[at + 2], x)
-    if count < skip + n:
-        return math.nan
-    state[at + 1] /= n
-    return state[at + 1]
+    return seed(state, at + 1, count - skip, x, n) if count > skip else math.nan
 
 
 @primitive(slots=2, delay=lambda _n, wait: wait)
@@ -66,11 +74,7 @@ def wilder_mean(state: State, at: int, x: float, n: int) -> float:
     if count > n:
         state[at + 1] += (x - state[at + 1]) * (1.0 / n)
         return state[at + 1]
-    state[at + 1], state[at + 2] = add(state[at + 1], state[at + 2], x)
-    if count < n:
-        return math.nan
-    state[at + 1] /= n
-    return state[at + 1]
+    return seed(state, at + 1, count, x, n)
 
 
 @primitive(slots=2, delay=lambda n: n - 1)

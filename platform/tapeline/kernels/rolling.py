@@ -31,7 +31,8 @@ def push(state: State, ring: int, capacity: int, x: float) -> int:
     """Append a value to a ring unless it is NaN; returns its position, or −1."""
     if x != x:
         return -1
-    position: int = np.float64(state[ring]).view(np.int64)  # type: ignore[assignment]  # bits: nothing to convert
+    # Bits: nothing to convert. That it is never negative spares whoever uses it the question.
+    position: int = np.float64(state[ring]).view(np.int64) & 0x7FFF_FFFF  # type: ignore[assignment]
     state[np.uint64(ring + 2 + position)] = x
     following = position + 1
     state[ring] = np.int64(following if following < capacity else 0).view(np.float64)
@@ -72,15 +73,19 @@ def rolling_sum(state: State, at: int, ring: int, capacity: int, newest: int, x:
 
     Slots: sum, rounding budget used.
     """
-    if newest < 0 or state[ring + 1] < n:
+    if newest < 0:
         return math.nan
-    old = past(state, ring, capacity, newest, n)
-    total = (state[at] + x) - old
-    used = state[at + 1] + (abs(total) + abs(old))
-    if state[ring + 1] == n or not used <= (RESUM_AT + 2.0 * n) * max(abs(total), abs(x)):
-        total, used = window_sum(state, ring, capacity, newest, n), 0.0
-    state[at], state[at + 1] = total, used
-    return total
+    if state[ring + 1] > n:
+        old = past(state, ring, capacity, newest, n)
+        total = (state[at] + x) - old
+        used = state[at + 1] + (abs(total) + abs(old))
+        if used <= (RESUM_AT + 2.0 * n) * max(abs(total), abs(x)):
+            state[at], state[at + 1] = total, used
+            return total
+    elif state[ring + 1] < n:
+        return math.nan
+    state[at], state[at + 1] = window_sum(state, ring, capacity, newest, n), 0.0
+    return state[at]
 
 
 @apart
@@ -108,7 +113,7 @@ def weighted_mean(state: State, at: int, ring: int, capacity: int, newest: int, 
     weighted = (state[at] - plain) + n * x
     plain = (plain + x) - past(state, ring, capacity, newest, n)
     used = state[at + 2] + (abs(weighted) + abs(state[at + 1]) + n * abs(x))
-    if state[ring + 1] == n or not used <= (0.5 * RESUM_AT + n) * max(abs(weighted), abs(x)):
+    if state[ring + 1] <= n or not used <= (0.5 * RESUM_AT + n) * max(abs(weighted), abs(x)):
         weighted, plain = weighted_sum(state, ring, capacity, newest, n)
         used = 0.0
     state[at], state[at + 1], state[at + 2] = weighted, plain, used

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tapeline.core.errors import IntegrityError, ParityError
-from tapeline.registry.replay import TOLERANCE, UNREADABLE, Sample
+from tapeline.core.errors import IntegrityError
+from tapeline.registry.replay import UNREADABLE, Sample, expect_sample
 
 FOREST_NAME = "forest.npz"
 _WHOLE = frozenset({"feature_count", "trees", "feature", "children", "roots", "place", "depth"})
@@ -108,6 +108,8 @@ def read_forest(path: Path, feature_count: int) -> Forest:
 
 def _fits(forest: Forest) -> bool:
     """Whether compiled code can follow every number in it without leaving an array."""
+    from tapeline.kernels.forest import BLOCK  # numba, as above
+
     nodes, walks = len(forest.feature), len(forest.roots)
 
     def within(places: NDArray[np.int64], end: int) -> bool:
@@ -116,7 +118,7 @@ def _fits(forest: Forest) -> bool:
     return (
         len(forest.threshold) == len(forest.missing_left) == len(forest.value) == nodes
         and len(forest.children) == 2 * nodes
-        and len(forest.place) == walks == 8 * len(forest.depth)
+        and len(forest.place) == walks == BLOCK * len(forest.depth)
         and forest.trees >= 0
         and within(forest.feature, forest.feature_count)
         and within(forest.children, nodes)
@@ -143,14 +145,4 @@ def check_forest(forest: Forest, sample: Sample, *, where: str) -> None:
     ParityError
         If an output differs by more than 1e-6.
     """
-    for name, values in forest.run(sample.features).items():
-        expected = getattr(sample, name)
-        # `not <=` so that a NaN counts as a difference.
-        wrong = np.flatnonzero(~(np.abs(values.astype(np.float64) - expected) <= TOLERANCE))
-        if wrong.size:
-            row = int(wrong[0])
-            raise ParityError(
-                f"the compiled trees give {name} {values[row]!r} where the model gives {expected[row]!r}",
-                where=f"{where}, row {row}",
-                remedy="Do not serve this bundle on this machine; train and register the model again",
-            )
+    expect_sample(forest.run(sample.features), sample, "compiled trees", where=where)

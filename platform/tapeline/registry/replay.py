@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,15 +130,26 @@ def replay_bundle(folder: Path, manifest: BundleManifest) -> onnxruntime.Inferen
         )
     with np.errstate(over="ignore"):
         narrow = sample.features.astype(np.float32)
-    for name, values in run_session(session, narrow).items():
+    expect_sample(run_session(session, narrow), sample, "model", where=str(folder / SAMPLE_NAME))
+    return session
+
+
+def expect_sample(given: Mapping[str, NDArray[np.float32]], sample: Sample, form: str, *, where: str) -> None:
+    """Compare what one form of the model (``model``, ``compiled trees``) gives for a sample with what it says.
+
+    Raises
+    ------
+    ParityError
+        If an output differs by more than 1e-6.
+    """
+    for name, values in given.items():
         expected = getattr(sample, name)
         # `not <=` so that a NaN counts as a difference.
         wrong = np.flatnonzero(~(np.abs(values.astype(np.float64) - expected) <= TOLERANCE))
         if wrong.size:
             row = int(wrong[0])
             raise ParityError(
-                f"the model gives {name} {values[row]!r} where its sample says {expected[row]!r}",
-                where=f"{folder / SAMPLE_NAME}, row {row}",
+                f"{name} of the {form} is {values[row]!r} where its sample says {expected[row]!r}",
+                where=f"{where}, row {row}",
                 remedy="Do not serve this bundle on this machine; train and register the model again",
             )
-    return session

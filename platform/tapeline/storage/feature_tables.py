@@ -31,7 +31,6 @@ from tapeline.features.view import FeatureViewSpec
 from tapeline.storage.arrow import copy_arrow, read_arrow
 
 SCHEMA = "features"
-KEY_COLUMNS = ("symbol", "event_timestamp", "available_timestamp", "sequence")
 _TIMESTAMP = pa.timestamp("us", tz="UTC")
 
 

@@ -46,7 +46,6 @@ INTEGER_KINDS = frozenset({"int64", "int32", "bool", "unix_timestamp"})
 
 _HEADER = struct.Struct("<4s8sIqqqq")
 _LENGTH = struct.Struct("<I")
-_TIMES_OFFSET = 16
 _BITMAP_OFFSET = _HEADER.size
 
 

@@ -190,19 +190,18 @@ class Engine:
         vectors: Vectors,
     ) -> list[ViewUse]:
         entities, now_us = request.entities, request.now_us
-        live = [row for row, entity in enumerate(entities) if _live(view, entity)]
+        live: list[int] = []
+        rest: list[int] = []
+        for row, entity in enumerate(entities):
+            (live if _live(view, entity) else rest).append(row)
         if not live:
             return read_values(view, slice(None), stored, now_us, vectors)
         uses = [ViewUse()] * len(entities)
         for row in live:
             uses[row] = _continue(view, entities[row], stored[row], splits[row], row, now_us, vectors)
-        if len(live) == len(entities):
-            return uses
-        rest = [row for row in range(len(entities)) if row not in set(live)]
         if rest:
-            for row, use in zip(
-                rest, read_values(view, rest, [stored[row] for row in rest], now_us, vectors), strict=True
-            ):
+            read = read_values(view, rest, [stored[row] for row in rest], now_us, vectors)
+            for row, use in zip(rest, read, strict=True):
                 uses[row] = use
         return uses
 

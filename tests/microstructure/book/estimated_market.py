@@ -6,7 +6,7 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from tapeline.features import FeaturePlan, FeatureRequest
+from tapeline.features import FeaturePlan, FeatureRequest, sample_rows
 from tapeline.indicators import TICK_INPUTS
 
 Floats = NDArray[np.float64]
@@ -69,8 +69,7 @@ def market(count: int = 4_000, seed: int = 11) -> Columns:
 
 def rows_of(columns: Columns) -> Floats:
     """The plan's row columns; no splits unless the columns say so."""
-    full = {"split_ratio": np.ones(len(columns["time"]))} | columns
-    return np.ascontiguousarray(np.column_stack([full[name] for name in plan().inputs]))
+    return sample_rows.rows_of(plan().inputs, columns)
 
 
 def compute(columns: Columns, states: Floats | None = None, first: int = 0) -> tuple[Floats, Floats]:

@@ -33,8 +33,8 @@ def close_to_mid_ranges(close_before: float, high_before: float, low_before: flo
         or low != low
     ):
         return math.nan
-    own = math.log(close_before / high_before) + math.log(close_before / low_before)
-    following = math.log(close_before / high) + math.log(close_before / low)
+    own = math.log((close_before / high_before) * (close_before / low_before))
+    following = math.log((close_before / high) * (close_before / low))
     return 0.25 * own * following
 
 

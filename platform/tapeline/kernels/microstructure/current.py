@@ -38,9 +38,3 @@ def of_last(state: State, at: int, event: float, value: float) -> float:
 def either(a: float, b: float) -> float:
     """1 where at least one of two is carried, else NaN."""
     return 1.0 if a == a or b == b else math.nan
-
-
-@primitive()
-def first_known(a: float, b: float) -> float:
-    """The first value, or the second where the first is not known."""
-    return a if a == a else b
