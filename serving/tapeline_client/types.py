@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 
 class FeatureStatus(IntEnum):
-    """What is to be known about one feature; every one but OK went to the model as missing."""
+    """What is to be known about one feature; every one but OK and FILLED went to the model as missing."""
 
     OK = 1
     MISSING = 2
@@ -22,10 +22,11 @@ class FeatureStatus(IntEnum):
     NOT_YET_AVAILABLE = 6
     NO_STATE = 7
     UNDEFINED = 8
+    FILLED = 9
 
 
 class EntityStatus(IntEnum):
-    """OK: every feature is. DEGRADED: some are not. NO_FEATURES: none is, and there is no prediction."""
+    """OK: every feature is. DEGRADED: some are not. NO_FEATURES: none is, nor filled, and there is no prediction."""
 
     OK = 1
     DEGRADED = 2

@@ -217,3 +217,24 @@ def test_categorical_splits_are_refused(trained):
 def test_the_written_opsets_are_old_enough_for_the_oldest_runtime(trained):
     model = onnx.load_from_string(build_graph(feature_count=12, core=tree_arrays(trained[2]), calibration=IDENTITY))
     assert {o.domain: o.version for o in model.opset_import} == {"": 18, "ai.onnx.ml": 5}
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_a_linear_model_is_exact_however_few_its_features(count):
+    """Where the calibration is steep, a weight that was rounded to float32 on the way would show."""
+    random = np.random.default_rng(count)
+    centre, scale, weight = random.normal(size=count), random.uniform(0.3, 3.0, count), random.normal(size=count)
+    knots = Knots(np.array([0.2, 0.5, 0.5005, 0.8]), np.array([0.1, 0.1, 0.9, 0.9]))
+    core = Linear(centre, scale, weight, float(-5.0 * weight.sum()))
+    fill = np.zeros(count)
+
+    def native(rows):
+        filled = np.where(np.isfinite(rows), rows, 0.0).astype(np.float64)
+        with np.errstate(over="ignore"):
+            score = 1.0 / (1.0 + np.exp(-((filled - centre) / scale @ weight + core.bias)))
+        return np.interp(score, knots.x, knots.y), score
+
+    rows = (centre + scale * (5.0 + 0.001 * random.normal(size=(3_000, count)))).astype(np.float32)
+    model = build_graph(feature_count=count, core=core, calibration=knots, fill=fill)
+    report = check_parity(model, native, np.concatenate([rows, parity_rows(rows, None)]), tolerance=1e-7)
+    assert report.probability_difference_max < 6e-8

@@ -17,6 +17,7 @@ from tapeline.features.view import FeatureViewSpec, LongerBars, SessionBars, Tra
 
 ROWS = SessionBars("s", "XNYS")
 SMA = FeatureRequest.of("SMA", timeperiod=3)
+LONG = FeatureRequest.of("KST", frame="1h/session/partial", last_within="90m")
 
 
 @pytest.mark.parametrize("spec", VIEWS, ids=lambda spec: spec.name)
@@ -38,6 +39,7 @@ def test_a_definition_survives_json(spec: FeatureViewSpec) -> None:
         (("daily", 1, ROWS, (SMA,), -1), "ttl_us is -1"),
         (("daily", 1, ROWS, (), 0), "no feature"),
         (("daily", 1, ROWS, (SMA, SMA), 0), "'sma_3' is made twice"),
+        (("daily", 1, ROWS, (LONG,), 0), "kst_signal_.* has 68 characters, more than 63"),
     ],
 )
 def test_impossible_views_are_refused(arguments: tuple, message: str) -> None:

@@ -9,12 +9,13 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.feature_selection import SelectFromModel, VarianceThreshold
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
-from tapeline.core.errors import ParameterError, UnknownNameError
+from tapeline.core.errors import EmptyDataError, InvalidDataError, ParameterError, UnknownNameError
 from tapeline.models.transformations import (
     CheckedImportance,
     CorrelationClusters,
     Imputation,
     Imputer,
+    PreparedSelection,
     mutual_information,
     purged_elimination,
     scaler,
@@ -22,7 +23,7 @@ from tapeline.models.transformations import (
     selection_stability,
 )  # fmt: skip
 from tapeline.models.transformations.preprocessing import preprocessing
-from tapeline.training.splits import walk_forward
+from tapeline.training.splits import PurgedKFold, walk_forward
 
 
 def make(rows=1_200, seed=0):
@@ -146,6 +147,48 @@ def test_mutual_information_and_elimination_find_what_tells():
     found = purged_elimination(LogisticRegression(), cv, scoring="neg_log_loss").fit(informed, y)
     assert found.get_support()[:2].all()
     assert found.ranking_[2:].max() > 1
+
+
+def test_a_splitter_and_its_folds_give_the_same_choice():
+    x, y, _ = make()
+    event = np.arange(len(x))
+    splitter = PurgedKFold(event, event + 5, 3, embargo_steps=2)
+    folds = list(splitter.split(x))
+    informed = x[:, [0, 1, 4, 5, 6, 7]]
+    for make_one in (
+        lambda cv: purged_elimination(LogisticRegression(), cv, scoring="neg_log_loss"),
+        lambda cv: CheckedImportance(LogisticRegression(), cv),
+    ):
+        by_splitter, by_folds = (make_one(cv).fit(informed, y).get_support().tolist() for cv in (splitter, folds))
+        assert by_splitter == by_folds
+        assert by_splitter[:2] == [True, True]
+        assert not all(by_splitter)
+
+
+def test_where_too_few_features_pass_the_nearest_are_kept():
+    x, y, cv = make()
+    noise = x[:, 4:]
+    assert CheckedImportance(LogisticRegression(), cv, fewest=0, errors=50.0).fit(x, y).get_support().sum() == 0
+    for fewest in (1, 3):
+        found = CheckedImportance(LogisticRegression(), cv, fewest=fewest, errors=50.0).fit(noise, y)
+        beyond = found.harm_ - 50.0 * found.harm_error_
+        assert set(np.flatnonzero(found.get_support())) == set(np.argsort(beyond)[-fewest:])
+
+
+def test_a_prepared_selector_decides_on_complete_features_and_lets_gaps_through():
+    x, y, _ = make()
+    gaps = x.copy()
+    gaps[np.random.default_rng(1).random(x.shape) < 0.1] = np.nan
+    found = PreparedSelection(mutual_information(4), Imputer(Imputation("median"))).fit(gaps, y)
+    filled = Imputer(Imputation("median")).fit_transform(gaps)
+    np.testing.assert_array_equal(found.get_support(), mutual_information(4).fit(filled, y).get_support())
+    np.testing.assert_array_equal(found.transform(gaps), gaps[:, found.get_support()])
+    through = CorrelationClusters(0.9).fit(gaps, y)
+    np.testing.assert_array_equal(through.transform(gaps), gaps[:, through.get_support()])
+    with pytest.raises(InvalidDataError, match=r"No feature in X meets .*VarianceThreshold on 50 rows"):
+        PreparedSelection(VarianceThreshold()).fit(np.ones((50, 2)), y[:50])
+    with pytest.raises(EmptyDataError, match="leaves no feature"):
+        PreparedSelection(mutual_information(0)).fit(x, y)
 
 
 def test_stability_by_its_definition():

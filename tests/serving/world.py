@@ -243,7 +243,13 @@ def make_manifest(
     return BundleManifest(
         model=model,
         service="small_model",
-        features=tuple(FeatureReference(view=s.name, version=s.version, name=n) for s in views for n in s.plan.outputs),
+        features=tuple(
+            FeatureReference(
+                view=s.name, version=s.version, name=n, last_within_us=h.limit_us if h and not h.is_age else None
+            )
+            for s in views
+            for n, h in zip(s.plan.outputs, s.plan.holds, strict=True)
+        ),
         views=tuple(
             ViewReference(
                 view=spec.name,

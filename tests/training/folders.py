@@ -39,6 +39,7 @@ def write_dataset(
     *,
     label: str = "direction:5d",
     splits: Mapping[str, Splits] | None = None,
+    requests: tuple[FeatureRequest, ...] = (FeatureRequest.of("RSI", timeperiod=14),),
 ) -> DatasetManifest:
     """One row per symbol and session; `closes` (sessions,) and `features` (sessions, names) by symbol, NaN before life."""
     spec = LabelSpec.parse(label)
@@ -53,7 +54,7 @@ def write_dataset(
     labels = compute_labels(spec, symbols, event_us, prices, sessions)
     known = labels.end_us != MISSING_US
     view = FeatureViewSpec(
-        name="synthetic", version=1, rows=SessionBars("us-daily", "XNYS"), features=(FeatureRequest.of("RSI", timeperiod=14),), ttl_us=0
+        name="synthetic", version=1, rows=SessionBars("us-daily", "XNYS"), features=requests, ttl_us=0
     )  # fmt: skip
     plan = RetrievalPlan(
         "synthetic_model",

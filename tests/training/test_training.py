@@ -13,6 +13,8 @@ from tapeline.core.errors import (
     ParameterError,
     UnknownNameError,
 )
+from tapeline.core.timestamps import DAY_US
+from tapeline.features.request import FeatureRequest
 from tapeline.registry import read_sample, replay_bundle, verify_bundle
 from tapeline.training import TrainingConfig, evaluate, leakage_test, load_dataset, read_config, train, walk
 from tapeline.training.baselines import cross_state, last_known_label
@@ -172,6 +174,20 @@ def test_preprocessing_is_exported_and_recorded(telling, tmp_path, family, scali
     replay_bundle(tmp_path / "bundle", done.manifest)
     with pytest.raises(UnknownNameError, match=first):
         train(telling, "wrong", tmp_path / "w", config=SMALL.model_copy(update={"imputations": {first + "x": 0.5}}))
+
+
+def test_the_limit_of_a_last_value_is_recorded(sessions, tmp_path):
+    """Beside what the graph does with what is still missing."""
+    request = FeatureRequest.of("BBANDS", last_within="3d")
+    closes, features, _ = random_walks(sessions, symbols=1)
+    write_dataset(tmp_path / "d", sessions, closes, features, request.columns, requests=(request,))
+    imputations = {request.columns[0]: 0.5, request.columns[1]: "median"}
+    config = SMALL.model_copy(update={"imputations": imputations, "permutations": 0})
+    done = train(tmp_path / "d", "held", tmp_path / "b", config=config)
+    assert [(f.last_within_us, f.imputation) for f in done.manifest.features] == [
+        (3 * DAY_US, "constant"), (3 * DAY_US, "median"), (3 * DAY_US, "none"), *[(None, "none")] * 3,
+    ]  # fmt: skip
+    assert verify_bundle(tmp_path / "b", address=done.manifest.address) == done.manifest
 
 
 def test_last_known_label_is_known(telling):

@@ -86,12 +86,16 @@ def train(
         "parity_rows": trained.parity.rows,
         "parity_difference_max": trained.parity.probability_difference_max,
     }
+    if selection := metrics.get("selection"):
+        described |= {"selection": selection["method"], "selection_stability": selection["stability"]}
     if as_json:
         described |= {"verdict": trained.verdict, "metrics": metrics, "training": dict(trained.manifest.training)}
         emit(described, as_json=True)
         return
     emit(_metric_rows(metrics), as_json=False, title="Walk-forward, 95 % intervals")
     emit(trained.importance[:_IMPORTANCE_SHOWN], as_json=False, title="Features that matter most")
+    if selection:
+        emit(_selection_rows(selection), as_json=False, title="Selected features")
     emit(described, as_json=False, title="Model")
     console.print(trained.verdict, style="italic", highlight=False)
 
@@ -192,6 +196,11 @@ def _row(record: ModelRecord) -> dict[str, Any]:
         "bundle_sha256": record.bundle_sha256,
         "dataset_sha256": record.dataset_sha256,
     }
+
+
+def _selection_rows(selection: dict[str, Any]) -> list[dict[str, str]]:
+    frequency = selection["frequency"]
+    return [{"feature": name, "folds that select it": f"{frequency[name]:.0%}"} for name in selection["features"]]
 
 
 def _metric_rows(metrics: dict[str, Any]) -> list[dict[str, str]]:

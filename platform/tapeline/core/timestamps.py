@@ -66,3 +66,9 @@ def parse_duration_us(text: str) -> int:
     if not number or unit not in _UNITS_US or int(number) == 0:
         raise ParameterError(f"{text!r} is not a duration", remedy="Write it like 30s, 1m, 4h or 1d")
     return int(number) * _UNITS_US[unit]
+
+
+def format_duration_us(duration_us: int) -> str:
+    """A positive duration as :func:`parse_duration_us` reads it, in the largest unit up to days that divides it."""
+    name, unit_us = next((n, us) for n in ("d", "h", "m", "s", "ms", "us") if duration_us % (us := _UNITS_US[n]) == 0)
+    return f"{duration_us // unit_us}{name}"

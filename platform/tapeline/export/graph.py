@@ -151,7 +151,8 @@ def _linear(graph: Graph, features: str, linear: Linear, feature_count: int) -> 
     graph.constant("bias", np.array([[linear.bias]], dtype=np.float64))
     graph.add("Sub", [features, "centre"], "centred")
     graph.add("Div", ["centred", "scale"], "scaled")
-    graph.add("MatMul", ["scaled", "weight"], "weighted")
+    # Of a single feature ONNX Runtime would take the scale for a factor of the product, and round it to float32.
+    graph.add("Mul" if feature_count == 1 else "MatMul", ["scaled", "weight"], "weighted")
     return graph.add("Add", ["weighted", "bias"], "raw")
 
 

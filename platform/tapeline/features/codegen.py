@@ -8,15 +8,17 @@ from typing import Any, Protocol
 
 from tapeline.core.errors import ParameterError
 from tapeline.features import program_text as text
-from tapeline.features.writer import Writer, in_order, literal, output, ring_capacities, slots_of
+from tapeline.features.outlet import Outlet
+from tapeline.features.request import Hold
+from tapeline.features.writer import Writer, in_order, literal, ring_capacities, slots_of
 from tapeline.indicators.expression import Expression, Operation, column
 from tapeline.indicators.schema import COLUMNS, schemas_of
 from tapeline.kernels.primitive import Primitive
 
 __all__ = ["PartCode", "Program", "ProgramPart", "Writer", "generate", "in_order", "literal", "ring_capacities"]
 
-SECTION_WEIGHT = 60
-"""Weight of operations at which a section ends (see :func:`_weight`): about 15 KiB of machine code."""
+SECTION_WEIGHT = 150
+"""Weight of operations at which a section ends (see :func:`_weight`): about 10 KiB of machine code."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ def generate(
     units: Sequence[str],
     parts: Sequence[ProgramPart] = (),
     *,
+    holds: Sequence[Hold | None] = (),
     moments: bool = False,
     dividends: bool = False,
 ) -> Program:
@@ -85,6 +88,8 @@ def generate(
         In order, those of the parts among them.
     parts
         Compute some of the outputs in another way.
+    holds
+        For each output what it shows of a last known value; empty: no output shows one.
     moments
         Whether a row's time is a moment of its own rather than the end of an interval that excludes it.
     dividends
@@ -101,6 +106,7 @@ def generate(
     inputs = (*carried, *ends, *extra, "split_ratio")
 
     writer = Writer(inputs, slots_of(order), dividends=dividends)
+    outlet = Outlet(writer, units, holds or (None,) * len(outputs))
     bodies = [writer.section({})]
     for operation in order:
         if operation.kind in {"input", "sound"}:
@@ -110,8 +116,8 @@ def generate(
         for position, operations in section:
             for operation in operations:
                 writer.write(operation)
-            value = output(writer.need(outputs[position]), units[position], dividends=dividends)
-            writer.line(f"out[{position}] = {value}")
+            if not outlet.is_written(position):
+                outlet.write(position, writer.need(outputs[position]))
     written: list[PartCode] = []
     for part in parts:
         bodies.append(writer.section({}))
@@ -120,17 +126,20 @@ def generate(
         code = part.write(writer, "event_us" if moments else "event_us - 1")
         written.append(code)
         for position, name in zip(part.positions, code.names, strict=True):
-            writer.line(f"out[{position}] = {output(name, units[position], dividends=dividends)}")
-    return _assemble(writer, bodies, written, len(outputs))
+            if not outlet.is_written(position):
+                outlet.write(position, name)
+    return _assemble(writer, bodies, written, outlet.support, len(outputs))
 
 
-def _assemble(writer: Writer, bodies: Sequence[Sequence[str]], written: Sequence[PartCode], out_size: int) -> Program:
+def _assemble(
+    writer: Writer, bodies: Sequence[Sequence[str]], written: Sequence[PartCode], steps: Sequence[Any], out_size: int
+) -> Program:
     """The source of all functions, and what it imports."""
     used = {(p.module, p.name): p for code in written for p in code.primitives}
     used |= {(p.module, p.name): p for p in writer.primitives.values()}
     primitives = tuple(used[key] for key in sorted(used))
-    support = {f.py_func.__name__: f for code in written for f in code.support}
-    _check_names(used)
+    support = {f.py_func.__name__: f for f in (*steps, *(f for code in written for f in code.support))}
+    _check_names([*used, *((f.py_func.__module__, name) for name, f in support.items())])
     imports = "".join(f"from {p.module} import {p.name}\n" for p in primitives)
     imports += "".join(f"from {f.py_func.__module__} import {name}\n" for name, f in sorted(support.items()))
 

@@ -102,7 +102,7 @@ def explain_plan(plan: FeaturePlan) -> PlanExplanation:
 
 
 def _expressions_of(request: FeatureRequest, kept: Sequence[str]) -> Iterator[Expression]:
-    for name, expression in zip(request.columns, request.indicator.expressions(dict(request.parameters)), strict=True):
+    for name, expression in zip(request.columns, request.expressions, strict=True):
         if name in kept:
             yield expression
 

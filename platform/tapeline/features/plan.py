@@ -26,7 +26,7 @@ from tapeline.features.checks import check_batch, expect, positions, refuse_batc
 from tapeline.features.codegen import Program, generate
 from tapeline.features.frame_code import frames_of
 from tapeline.features.kernel_source import kernel_sources, normalised
-from tapeline.features.request import FeatureRequest
+from tapeline.features.request import FeatureRequest, Hold
 from tapeline.features.timeframes import TimeFrame
 from tapeline.kernels import cache_folder, driver
 from tapeline.kernels.cache import private_folder
@@ -59,6 +59,8 @@ class FeaturePlan:
     frames
         For each output the time frame whose bars it is computed from, or None. Its warm-up counts bars of that frame:
         how many base rows these take is not known before.
+    holds
+        For each output what it shows of a last known value (see :class:`tapeline.features.request.Hold`), or None.
     moments
         Whether a row's time is a moment of its own, as of bars that a trade closes, rather than the end of an interval
         that excludes it. It decides which frame bar a row belongs to.
@@ -91,11 +93,12 @@ class FeaturePlan:
         self.dividends = dividends
         if not self.requests:
             raise ParameterError("a feature plan needs at least one request", remedy="See: tapeline features list")
-        expressions = [e for r in self.requests for e in r.indicator.expressions(dict(r.parameters))]
+        expressions = [e for r in self.requests for e in r.expressions]
         self.outputs: tuple[str, ...] = tuple(name for r in self.requests for name in r.columns)
-        self.units: tuple[str, ...] = tuple(unit for r in self.requests for unit in r.indicator.outputs.values())
+        self.units: tuple[str, ...] = tuple(unit for r in self.requests for unit in r.units)
         self.warm_up: tuple[int, ...] = tuple(e.operation.warm_up for e in expressions)
         self.frames: tuple[TimeFrame | None, ...] = tuple(r.frame for r in self.requests for _ in r.columns)
+        self.holds: tuple[Hold | None, ...] = tuple(hold for r in self.requests for hold in r.holds)
         twice = sorted({name for name in self.outputs if self.outputs.count(name) > 1})
         if twice:
             raise ParameterError(f"outputs asked for twice: {', '.join(twice)}", remedy="Name each feature once")
@@ -107,8 +110,11 @@ class FeaturePlan:
             self.units = tuple(self.units[position] for position in kept)
             self.warm_up = tuple(self.warm_up[position] for position in kept)
             self.frames = tuple(self.frames[position] for position in kept)
+            self.holds = tuple(self.holds[position] for position in kept)
         parts = frames_of(expressions, self.frames)
-        self._program: Program = generate(expressions, self.units, parts, moments=moments, dividends=dividends)
+        self._program: Program = generate(
+            expressions, self.units, parts, holds=self.holds, moments=moments, dividends=dividends
+        )
         self.inputs: tuple[str, ...] = self._program.inputs
         self.state_size: int = self._program.state_size
         self._sizes = (self.state_size, len(self.inputs), len(self.outputs))

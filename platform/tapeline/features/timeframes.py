@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapeline.core.errors import ParameterError
-from tapeline.core.timestamps import DAY_US, HOUR_US, MINUTE_US, SECOND_US, parse_duration_us
+from tapeline.core.timestamps import DAY_US, format_duration_us, parse_duration_us
 from tapeline.kernels.frames import NO_BAR
 
 Integers = NDArray[np.int64]
@@ -25,7 +25,6 @@ NO_BAR_US = NO_BAR
 """The end of a row that belongs to no bar of a frame."""
 
 SESSION_UNITS = ("session", "week", "month")
-_UNITS_US = (("d", DAY_US), ("h", HOUR_US), ("m", MINUTE_US), ("s", SECOND_US), ("ms", 1_000), ("us", 1))
 
 
 @dataclass(frozen=True)
@@ -106,10 +105,7 @@ class TimeFrame:
 
     @property
     def _parts(self) -> list[str]:
-        length = self.unit
-        if not length:
-            name, unit_us = next((name, us) for name, us in _UNITS_US if self.width_us % us == 0)
-            length = f"{self.width_us // unit_us}{name}"
+        length = self.unit or format_duration_us(self.width_us)
         return [length, *(["session"] if self.by_session else []), *(["partial"] if self.partial else [])]
 
     @property

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tapeline.features.plan import FeaturePlan
 
 _NAME = re.compile(r"^[a-z][a-z0-9_]{0,47}$")
+_COLUMN_LENGTH_MAX = 63
 
 RawKind: TypeAlias = Literal["bars", "trades"]
 """The table of the schema ``tapeline`` that raw rows are in."""
@@ -180,7 +181,8 @@ class FeatureViewSpec:
     Raises
     ------
     ParameterError
-        If the name or a number is out of range, no feature is asked for, or two make the same column.
+        If the name or a number is out of range, no feature is asked for, two make the same column, or a column's name is
+        longer than PostgreSQL's 63 characters.
     """
 
     name: str
@@ -203,6 +205,13 @@ class FeatureViewSpec:
             raise ParameterError(f"ttl_us is {self.ttl_us}", where=where, remedy="Give 0 for no limit, or more")
         if not self.features:
             raise ParameterError("no feature is asked for", where=where, remedy="Name at least one")
+        longest = max(self.columns, key=len)
+        if len(longest) > _COLUMN_LENGTH_MAX:
+            raise ParameterError(
+                f"column {longest!r} has {len(longest)} characters, more than {_COLUMN_LENGTH_MAX}",
+                where=where,
+                remedy="Give the feature shorter parameters, or a custom feature a shorter name",
+            )
         doubled = sorted({column for column in self.columns if self.columns.count(column) > 1})
         if doubled:
             raise ParameterError(f"column {doubled[0]!r} is made twice", where=where, remedy="Ask for it once")

@@ -36,7 +36,15 @@ class FeatureReference(_Part):
     version: int = Field(ge=1)
     name: str
     dtype: Literal["float64"] = "float64"
-    imputation: Literal["none", "constant", "median"] = "none"
+    imputation: Literal["none", "constant", "median"] = Field(
+        default="none", description="what the model's graph puts in the place of a missing value"
+    )
+    last_within_us: int | None = Field(
+        default=None,
+        ge=1,
+        exclude_if=lambda limit: limit is None,
+        description="before that, and outside the graph: the age up to which the feature's last known value stands in",
+    )
 
     def __str__(self) -> str:
         return f"{self.view}@v{self.version}:{self.name}"

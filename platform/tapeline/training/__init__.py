@@ -11,13 +11,14 @@ from tapeline.training.dataset import TrainingData, load_dataset
 from tapeline.training.evaluation import Evaluation, evaluate
 from tapeline.training.job import Trained, train
 from tapeline.training.leakage import LeakageReport, leakage_test
-from tapeline.training.splits import Fold, walk_forward
+from tapeline.training.splits import Fold, PurgedKFold, walk_forward
 from tapeline.training.walk import Walk, walk
 
 __all__ = [
     "Evaluation",
     "Fold",
     "LeakageReport",
+    "PurgedKFold",
     "Trained",
     "TrainingConfig",
     "TrainingData",

@@ -17,7 +17,7 @@ from tapeline.export import export_model
 from tapeline.export.parity import ParityReport
 from tapeline.features.view import FeatureViewSpec
 from tapeline.models import Calibration, LogisticModel, ScoreModel
-from tapeline.models.transformations import Imputer, PreprocessedModel
+from tapeline.models.transformations import Imputer, PreprocessedModel, selected
 from tapeline.registry import (
     BundleManifest,
     FeatureReference,
@@ -121,10 +121,19 @@ def make_sample(graph: bytes, features: NDArray[np.float64], *, seed: int) -> Sa
 
 
 def imputations(model: ScoreModel, count: int) -> list[dict[str, Any]]:
-    """What a model does with missing values: for each of `count` features, ``imputation`` and ``fill``."""
+    """What a model does with missing values: for each of `count` features, ``imputation`` and ``fill``.
+
+    A fill that is only known in scaled terms is given as none.
+    """
     if isinstance(model, PreprocessedModel):
         imputer: Imputer = model.pipeline.named_steps["imputation"]
-        return imputer.manifest()
+        found = imputer.manifest()
+        inner = imputations(model.inner, count)
+        scaled = "scaling" in model.pipeline.named_steps
+        for column, own in zip(selected(model.pipeline, count).tolist(), inner, strict=False):
+            if found[column]["imputation"] == "none" and own["imputation"] != "none":
+                found[column] = own | ({"fill": None} if scaled else {})
+        return found
     if isinstance(model, LogisticModel):
         return [{"imputation": "median", "fill": float(fill)} for fill in model.fill]
     return [{"imputation": "none", "fill": None}] * count
@@ -136,18 +145,25 @@ def _references(
     features: list[FeatureReference] = []
     views = []
     for selection, view in zip(dataset.retrieval_plan.views, dataset.views, strict=True):
-        features += [
-            FeatureReference.model_validate(
-                {"view": selection.view, "version": selection.version, "name": name, "imputation": imputation}
-            )
-            for name, imputation in zip(selection.features, imputed[len(features) :], strict=False)
-        ]
         if view.plan_hash is None or view.lineage_hash is None or view.definition is None:
             raise LineageError(
                 f"view {view.view}@v{view.version} is not registered, so a model of it could not be served",
                 where=f"service {dataset.service}",
                 remedy="Fill it with: tapeline backfill, and export again",
             )
+        limits = _age_limits(FeatureViewSpec.from_definition(view.definition))
+        features += [
+            FeatureReference.model_validate(
+                {
+                    "view": selection.view,
+                    "version": selection.version,
+                    "name": name,
+                    "imputation": imputation,
+                    "last_within_us": limits.get(name),
+                }
+            )
+            for name, imputation in zip(selection.features, imputed[len(features) :], strict=False)
+        ]
         views.append(
             ViewReference(
                 view=view.view,
@@ -160,6 +176,12 @@ def _references(
             )
         )
     return features, views
+
+
+def _age_limits(spec: FeatureViewSpec) -> dict[str, int]:
+    """Columns in which a last known value may stand in, with its greatest age."""
+    holds = (hold for request in spec.features for hold in request.holds)
+    return {hold.column: hold.limit_us for hold in holds if hold is not None}
 
 
 def _sessions(view: DatasetView, last_us: int) -> Sessions:

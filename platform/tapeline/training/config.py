@@ -7,11 +7,23 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from tapeline.core.errors import ParameterError
+from tapeline.training.selection import AnySelection
 
-Imputing = Literal["none", "median"] | Annotated[float, Field(allow_inf_nan=False)]
+
+def _no_history(value: Any) -> Any:
+    if isinstance(value, str) and value.startswith("last"):
+        raise ValueError(
+            "a last value needs the rows before, so it belongs to the feature view: give the feature last_within there"
+        )
+    return value
+
+
+Imputing = Annotated[
+    Literal["none", "median"] | Annotated[float, Field(allow_inf_nan=False)], BeforeValidator(_no_history)
+]
 
 
 class TrainingConfig(BaseModel):
@@ -32,6 +44,9 @@ class TrainingConfig(BaseModel):
     imputations: dict[str, Imputing] = Field(default={}, description="the same for single features, by name")
     scaling: Literal["standard", "min_max", "robust", "quantile", "power"] | None = Field(
         default=None, description="how features are scaled, fitted on each training window alone"
+    )
+    selection: AnySelection | None = Field(
+        default=None, description="which features the model sees, chosen on each training window alone; none: all"
     )
     window: Literal["expanding", "rolling"] = "expanding"
     train_steps: int = Field(default=756, ge=10, description="smallest (expanding) or only (rolling) training window")

@@ -8,17 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tapeline.core.timestamps import format_us
 from tapeline.export.parity import ParityReport
 from tapeline.models import fit_isotonic
+from tapeline.models.transformations import stability_of
 from tapeline.registry import BundleManifest
 from tapeline.training.bundle import check_target, make_bundle
 from tapeline.training.config import TrainingConfig
 from tapeline.training.dataset import TrainingData, load_dataset
 from tapeline.training.evaluation import Evaluation, evaluate
 from tapeline.training.verdict import beats_baselines, verdict
-from tapeline.training.walk import MODEL, Walk, fit_model, folds_of, walk
+from tapeline.training.walk import MODEL, Walk, fit_model, folds_of, selected_by, walk
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,8 @@ def train(
     notify("final model", None)
     tested = np.flatnonzero(~np.isnan(walked.score))
     calibration = fit_isotonic(walked.score[tested], data.label[tested])
-    model = fit_model(data.inputs, data.label, config, data.names)
+    model = fit_model(data, np.arange(len(data.label)), config)
+    selection = _selection(data, walked, selected_by(model, len(data.names)), config)
     importance = _importance(data, walked, model.importance())
     words = verdict(evaluation, significance=config.significance)
     notify("export", None)
@@ -104,7 +107,7 @@ def train(
         calibration=calibration,
         data=data,
         dataset=dataset,
-        metrics=_metrics(evaluation, words, importance, config),
+        metrics=_metrics(evaluation, words, importance, config) | selection,
         training=_training(data, walked, config),
         seed=config.seed,
     )
@@ -140,6 +143,21 @@ def _metrics(
         "evaluation": evaluation.details,
         "calibration_curve": evaluation.calibration_curve,
         "importance": importance,
+    }
+
+
+def _selection(data: TrainingData, walked: Walk, chosen: NDArray[np.bool_], config: TrainingConfig) -> dict[str, Any]:
+    """Which features the final model sees, and how far the folds agree on them; nothing if all features were taken."""
+    if config.selection is None:
+        return {}
+    stability = stability_of(walked.selected)
+    return {
+        "selection": {
+            "method": config.selection.method,
+            "features": [name for name, seen in zip(data.names, chosen, strict=True) if seen],
+            "stability": stability.score if np.isfinite(stability.score) else None,
+            "frequency": dict(zip(data.names, stability.frequency.tolist(), strict=True)),
+        }
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -13,12 +13,19 @@ from tapeline.core.errors import EmptyDataError, UnknownNameError
 from tapeline.models.calibration import fit_isotonic
 from tapeline.models.logistic import fit_logistic
 from tapeline.models.protocol import Features, ScoreModel
-from tapeline.models.transformations import Imputation, fit_preprocessed, preprocessing
+from tapeline.models.transformations import (
+    Imputation,
+    PreprocessedModel,
+    fit_preprocessed,
+    preprocessing,
+    selected,
+)
 from tapeline.models.trees import fit_trees
 from tapeline.stats.classification import log_losses
 from tapeline.training.baselines import Baselines
 from tapeline.training.config import TrainingConfig
 from tapeline.training.dataset import TrainingData
+from tapeline.training.selection import selector_of
 from tapeline.training.splits import Fold, walk_forward
 
 MODEL = "model"
@@ -41,6 +48,8 @@ class Walk:
         Probabilities of these rows by predictor: the calibrated model, the uncalibrated one, each baseline.
     folds
         Size and span of each fold.
+    selected
+        Which features each fold's model saw, bool (folds, features); empty if it was not asked to choose.
     permutation
         Increase of the log loss when a feature's values are shuffled within a test window, (folds, features); empty if
         that was not asked for.
@@ -51,19 +60,23 @@ class Walk:
     fold: NDArray[np.int64]
     probability: dict[str, NDArray[np.float64]]
     folds: list[dict[str, int]] = field(default_factory=list)
+    selected: NDArray[np.bool_] = field(default_factory=lambda: np.empty((0, 0), dtype=bool))
     permutation: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 0)))
 
 
-def fit_model(
-    features: Features, labels: NDArray[np.float64], config: TrainingConfig, names: Sequence[str]
-) -> ScoreModel:
-    """A model of the configured family behind the configured imputation and scaling, all fitted on the given rows alone.
+def fit_model(data: TrainingData, rows: NDArray[np.int64], config: TrainingConfig) -> ScoreModel:
+    """A model of the configured family behind the configured imputation, scaling and selection.
+
+    All of it is fitted on the given rows alone.
 
     Raises
     ------
     UnknownNameError
-        If the configuration names a feature that is not among `names`.
+        If the configuration names a feature that the data set has not.
+    ParameterError, InvalidDataError, EmptyDataError
+        If features are to be selected, and the rows or the features are too few for it.
     """
+    names, features, labels = data.names, data.inputs[rows], data.label[rows]
 
     def fit(rows: Features, outcomes: NDArray[np.float64]) -> ScoreModel:
         if config.family == "logistic":
@@ -74,10 +87,27 @@ def fit_model(
         if name not in names:
             raise UnknownNameError("feature", name, names, where="imputations")
     wanted = [config.imputations.get(name, config.imputation) for name in names]
-    if config.scaling is None and all(one == "none" for one in wanted):
+    if config.scaling is None and config.selection is None and all(one == "none" for one in wanted):
         return fit(features, labels)
     chosen = [Imputation(one) if isinstance(one, str) else Imputation("constant", one) for one in wanted]
-    return fit_preprocessed(preprocessing(chosen, config.scaling), features, labels, fit)
+    selector = None
+    if config.selection is not None:
+        selector = selector_of(
+            config.selection,
+            data.event_us[rows],
+            data.end_us[rows],
+            len(names),
+            embargo_steps=config.embargo_steps,
+            seed=config.seed,
+        )
+    return fit_preprocessed(preprocessing(chosen, config.scaling, selector), features, labels, fit)
+
+
+def selected_by(model: ScoreModel, count: int) -> NDArray[np.bool_]:
+    """Which of `count` features a model sees, bool (features,)."""
+    seen = np.zeros(count, dtype=bool)
+    seen[selected(model.pipeline, count) if isinstance(model, PreprocessedModel) else slice(None)] = True
+    return seen
 
 
 def folds_of(data: TrainingData, config: TrainingConfig) -> list[Fold]:
@@ -152,7 +182,8 @@ def walk(
                 parts.setdefault(name, []).append(values)
             if fitted.permutation is not None:
                 losses.append(fitted.permutation)
-        described.append(_describe(fold, data, evaluated=evaluated))
+        chosen = {} if config.selection is None else {"selected": int(fitted.selected.sum())}
+        described.append(_describe(fold, data, evaluated=evaluated) | chosen)
     if not rows:
         raise EmptyDataError(
             "no test window follows one whose labels had ended",
@@ -164,6 +195,7 @@ def walk(
         fold=np.concatenate(numbers),
         probability={name: np.concatenate(values) for name, values in parts.items()},
         folds=described,
+        selected=np.array([fitted.selected for fitted in fits if config.selection is not None], dtype=bool),
         permutation=np.array(losses) if losses else np.empty((0, len(data.names))),
     )
 
@@ -173,6 +205,7 @@ class _Fitted:
     """What a fold gives without looking at other folds; arrays over its test rows."""
 
     score: NDArray[np.float64]
+    selected: NDArray[np.bool_]
     rivals: dict[str, NDArray[np.float64]]
     permutation: NDArray[np.float64] | None
 
@@ -182,15 +215,16 @@ def _is_evaluated(fold: Fold, config: TrainingConfig) -> bool:
 
 
 def _fit_fold(fold: Fold, data: TrainingData, config: TrainingConfig, rivals: Baselines | None) -> _Fitted:
-    model = fit_model(data.inputs[fold.train], data.label[fold.train], config, data.names)
+    model = fit_model(data, fold.train, config)
     score = model.score(data.inputs[fold.test])
+    seen = selected_by(model, len(data.names))
     if rivals is None or not _is_evaluated(fold, config):
-        return _Fitted(score, {}, None)
+        return _Fitted(score, seen, {}, None)
     permutation = None
     if config.permutations:
         random = np.random.default_rng([config.seed, fold.number])
         permutation = _permutation_losses(model, data, fold, config.permutations, random)
-    return _Fitted(score, rivals.scores(fold), permutation)
+    return _Fitted(score, seen, rivals.scores(fold), permutation)
 
 
 def _describe(fold: Fold, data: TrainingData, *, evaluated: bool) -> dict[str, int]:

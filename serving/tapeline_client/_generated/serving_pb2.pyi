@@ -25,6 +25,7 @@ class FeatureStatus(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     FEATURE_STATUS_NOT_YET_AVAILABLE: _ClassVar[FeatureStatus]
     FEATURE_STATUS_NO_STATE: _ClassVar[FeatureStatus]
     FEATURE_STATUS_UNDEFINED: _ClassVar[FeatureStatus]
+    FEATURE_STATUS_FILLED: _ClassVar[FeatureStatus]
 
 class Origin(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -51,6 +52,7 @@ FEATURE_STATUS_INVALID_INPUT: FeatureStatus
 FEATURE_STATUS_NOT_YET_AVAILABLE: FeatureStatus
 FEATURE_STATUS_NO_STATE: FeatureStatus
 FEATURE_STATUS_UNDEFINED: FeatureStatus
+FEATURE_STATUS_FILLED: FeatureStatus
 ORIGIN_UNSPECIFIED: Origin
 ORIGIN_NONE: Origin
 ORIGIN_STORE: Origin

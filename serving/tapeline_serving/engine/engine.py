@@ -244,6 +244,8 @@ def _continue(
         return use
     vectors.values[row, into] = selected
     vectors.statuses[row, into] = _OK
+    if len(view.held):
+        vectors.statuses[row, view.positions[view.held[values[view.ages] > 0.0]]] = FeatureStatus.FILLED
     undefined = np.isnan(selected)
     if undefined.any():
         places = view.positions[undefined]

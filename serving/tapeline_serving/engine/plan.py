@@ -29,6 +29,8 @@ class PlannedView:
         For each feature of this view that the model takes: its place in the model's input, and among the view's columns.
     warm_up
         Rows that each of these features needs; of a longer time frame, more than any number.
+    held, ages
+        Which of these features show a last known value where the row has none, and the columns with its age.
     session_open_us, session_close_us
         The calendar around the end of training, int64; empty for views that need none.
     session_first
@@ -43,6 +45,8 @@ class PlannedView:
     positions: NDArray[np.intp]
     columns: NDArray[np.intp]
     warm_up: NDArray[np.int64]
+    held: NDArray[np.intp]
+    ages: NDArray[np.intp]
     session_open_us: NDArray[np.int64]
     session_close_us: NDArray[np.int64]
     session_first: int
@@ -171,6 +175,18 @@ def _planned(reference: ViewReference, manifest: BundleManifest, project: str) -
             f"the view has no feature {', '.join(missing)}", where=where, remedy="Train the model again"
         )
     columns = np.array([outputs[name] for _, name in wanted], dtype=np.intp)
+    holds = [(column, hold) for column, hold in enumerate(spec.plan.holds) if hold is not None]
+    limits = {hold.column: hold.limit_us for _, hold in holds}
+    for i, name in wanted:
+        if manifest.features[i].last_within_us != limits.get(name):
+            raise ModelNotReadyError(
+                f"the bundle says that a last value of {name} may be {manifest.features[i].last_within_us} µs old, its"
+                f" view says {limits.get(name)}",
+                where=where,
+                remedy="Train the model again",
+            )
+    age_of = {hold.column: column for column, hold in holds if hold.is_age}
+    held = [place for place, (_, name) in enumerate(wanted) if name in age_of]
     sessions = reference.sessions
     return PlannedView(
         spec=spec,
@@ -181,6 +197,8 @@ def _planned(reference: ViewReference, manifest: BundleManifest, project: str) -
         positions=np.array([position for position, _ in wanted], dtype=np.intp),
         columns=columns,
         warm_up=np.array([_rows_needed(spec.plan, column) for column in columns.tolist()], dtype=np.int64),
+        held=np.array(held, dtype=np.intp),
+        ages=np.array([age_of[wanted[place][1]] for place in held], dtype=np.intp),
         session_open_us=np.asarray(sessions.open_us if sessions else (), dtype=np.int64),
         session_close_us=np.asarray(sessions.close_us if sessions else (), dtype=np.int64),
         session_first=sessions.first_number if sessions else 0,

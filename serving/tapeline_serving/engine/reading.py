@@ -42,8 +42,12 @@ def read_values(
         If a value is damaged or of another layout.
     """
     read = decode_many(view.layout, packed)
-    numbers = read.numbers()[:, view.pick]
+    whole = read.numbers()
+    numbers = whole[:, view.pick]
     statuses = np.full(numbers.shape, _OK, dtype=np.uint8)
+    if len(view.held):
+        filled, places = np.nonzero(whole[:, view.ages] > 0.0)
+        statuses[filled, view.held[places]] = FeatureStatus.FILLED
     undefined = np.isnan(numbers)
     if undefined.any():
         statuses[undefined] = FeatureStatus.UNDEFINED

@@ -21,9 +21,12 @@ class FeatureStatus(IntEnum):
     NOT_YET_AVAILABLE = 6
     NO_STATE = 7
     UNDEFINED = 8
+    FILLED = 9
 
 
-_OK, _MISSING = int(FeatureStatus.OK), int(FeatureStatus.MISSING)  # comparing with an enumeration is slow
+_OK, _MISSING, _FILLED = (  # comparing with an enumeration is slow
+    int(status) for status in (FeatureStatus.OK, FeatureStatus.MISSING, FeatureStatus.FILLED)
+)
 
 
 class EntityStatus(IntEnum):
@@ -161,7 +164,7 @@ class Vectors:
     Attributes
     ----------
     values
-        Shape (entities, features), float64, in the model's order; NaN where the status is not OK.
+        Shape (entities, features), float64, in the model's order; NaN where the status is neither OK nor FILLED.
     statuses
         Shape (entities, features), uint8, `FeatureStatus`.
     uses
@@ -189,7 +192,8 @@ class Vectors:
 
 def entity_status(statuses: NDArray[np.uint8]) -> EntityStatus:
     """What the statuses of an entity's features, shape (features,), come to."""
-    usable = statuses.tobytes().count(_OK)
-    if usable == statuses.size:
+    known = statuses.tobytes()
+    as_it_should_be = known.count(_OK)
+    if as_it_should_be == statuses.size:
         return EntityStatus.OK
-    return EntityStatus.DEGRADED if usable else EntityStatus.NO_FEATURES
+    return EntityStatus.DEGRADED if as_it_should_be or known.count(_FILLED) else EntityStatus.NO_FEATURES

@@ -12,11 +12,11 @@ from tapeline.models.transformations.scaling import SCALERS, ScalerName, scaler
 from tapeline.models.transformations.selection import (
     CheckedImportance,
     CorrelationClusters,
-    Stability,
+    PreparedSelection,
     mutual_information,
     purged_elimination,
-    selection_stability,
 )
+from tapeline.models.transformations.stability import Stability, selection_stability, stability_of
 
 __all__ = [
     "SCALERS",
@@ -24,6 +24,7 @@ __all__ = [
     "CorrelationClusters",
     "Imputation",
     "Imputer",
+    "PreparedSelection",
     "PreprocessedModel",
     "ScalerName",
     "Stability",
@@ -34,4 +35,5 @@ __all__ = [
     "scaler",
     "selected",
     "selection_stability",
+    "stability_of",
 ]

@@ -1,12 +1,13 @@
-"""Selectors of features, beside scikit-learn's ``VarianceThreshold`` and ``SelectFromModel``, and how stable a choice is.
+"""Selectors of features, beside scikit-learn's ``VarianceThreshold`` and ``SelectFromModel``.
 
-``cv`` is a list of (training rows, test rows), as purged folds give: ``[(fold.train, fold.test) for fold in walk_forward(…)]``.
+``cv`` is a splitter that purges, such as :class:`tapeline.training.PurgedKFold`, or a list of (training rows, test rows):
+``[(fold.train, fold.test) for fold in walk_forward(…)]``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import warnings
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,16 +16,28 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 from sklearn.base import BaseEstimator, clone
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.feature_selection import RFECV, SelectFromModel, SelectKBest, SelectorMixin, mutual_info_classif
 from sklearn.inspection import permutation_importance
+from sklearn.model_selection import BaseCrossValidator
 from sklearn.utils.validation import check_is_fitted, check_X_y
 
-from tapeline.core.errors import ParameterError
+from tapeline.core.errors import EmptyDataError, InvalidDataError, ParameterError
 
 Splits = Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]
+Scoring = str | Callable[[Any, Any, Any], float]
 
 
-class CorrelationClusters(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
+class _Selector(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
+    """A selector that lets missing values through."""
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags
+
+
+class CorrelationClusters(_Selector):
     """Of each cluster of features that move together, the one that moves most with the label.
 
     Average-linkage clustering by 1 − abs(Pearson's correlation). A missing value counts as the mean.
@@ -82,7 +95,7 @@ class CorrelationClusters(SelectorMixin, BaseEstimator):  # type: ignore[misc]  
         return self.support_
 
 
-class CheckedImportance(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
+class CheckedImportance(_Selector):
     """Features that a model finds important and whose shuffling harms it on rows that it has not seen.
 
     Parameters
@@ -91,6 +104,8 @@ class CheckedImportance(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # 
         With ``coef_`` (an L1 penalty) or ``feature_importances_`` (trees).
     cv
         Purged folds over the rows given to :meth:`fit`.
+    fewest
+        So many are kept in any case: where too few pass, those that come nearest to it.
     threshold
         As in scikit-learn's ``SelectFromModel``, which takes the first choice; None: its default for the estimator.
     repeats, errors, scoring, seed
@@ -106,16 +121,18 @@ class CheckedImportance(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # 
     def __init__(
         self,
         estimator: BaseEstimator,
-        cv: Splits,
+        cv: Splits | BaseCrossValidator,
         *,
+        fewest: int = 1,
         threshold: float | str | None = None,
         repeats: int = 5,
         errors: float = 1.0,
-        scoring: str | None = None,
+        scoring: Scoring | None = None,
         seed: int = 0,
     ) -> None:
         self.estimator = estimator
         self.cv = cv
+        self.fewest = fewest
         self.threshold = threshold
         self.repeats = repeats
         self.errors = errors
@@ -131,12 +148,13 @@ class CheckedImportance(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # 
             If there are fewer than two folds.
         """
         rows, labels = check_X_y(X, y, ensure_all_finite="allow-nan")
-        if len(self.cv) < 2:
-            raise ParameterError(f"{len(self.cv)} folds have no standard error", remedy="Give at least two folds")
+        folds = list(self.cv.split(rows, labels)) if hasattr(self.cv, "split") else list(self.cv)
+        if len(folds) < 2:
+            raise ParameterError(f"{len(folds)} folds have no standard error", remedy="Give at least two folds")
         self.n_features_in_ = rows.shape[1]
         first = SelectFromModel(clone(self.estimator), threshold=self.threshold).fit(rows, labels)
         harm = []
-        for train, test in self.cv:
+        for train, test in folds:
             fitted = clone(self.estimator).fit(rows[train], labels[train])
             found = permutation_importance(
                 fitted, rows[test], labels[test],
@@ -145,7 +163,11 @@ class CheckedImportance(SelectorMixin, BaseEstimator):  # type: ignore[misc]  # 
             harm.append(found.importances_mean)
         self.harm_ = np.mean(harm, axis=0)
         self.harm_error_ = np.std(harm, axis=0, ddof=1) / np.sqrt(len(harm))
-        self.support_ = first.get_support() & (self.harm_ > self.errors * self.harm_error_)
+        beyond_error = self.harm_ - self.errors * self.harm_error_
+        self.support_ = first.get_support() & (beyond_error > 0)
+        lacking = max(self.fewest - int(self.support_.sum()), 0)
+        nearest = np.argsort(np.where(self.support_, -np.inf, beyond_error), kind="stable")[::-1]
+        self.support_[nearest[:lacking]] = True
         return self
 
     def _get_support_mask(self) -> NDArray[np.bool_]:
@@ -162,7 +184,12 @@ def mutual_information(k: int | str, *, neighbors: int = 3, seed: int = 0) -> Se
 
 
 def purged_elimination(
-    estimator: BaseEstimator, cv: Splits, *, step: float = 1, fewest: int = 1, scoring: str | None = None
+    estimator: BaseEstimator,
+    cv: Splits | BaseCrossValidator,
+    *,
+    step: float = 1,
+    fewest: int = 1,
+    scoring: Scoring | None = None,
 ) -> RFECV:
     """Recursive elimination: the number of features that scores best over purged folds, by scikit-learn's ``RFECV``.
 
@@ -175,51 +202,61 @@ def purged_elimination(
     step, fewest
         Features dropped at a time (a number, or a share below 1), and the fewest to keep.
     """
-    return RFECV(clone(estimator), step=step, min_features_to_select=fewest, cv=list(cv), scoring=scoring)
+    folds = cv if hasattr(cv, "split") else list(cv)
+    return RFECV(clone(estimator), step=step, min_features_to_select=fewest, cv=folds, scoring=scoring)
 
 
-@dataclass(frozen=True)
-class Stability:
-    """How far a selector makes the same choice on different training rows.
+class PreparedSelection(_Selector):
+    """A selector that decides on what a preparation makes of the features; those that it lets through stay as they are.
+
+    So one that needs complete features on one scale can stand before a model that makes use of missing values.
+
+    Parameters
+    ----------
+    selector
+        Decides; not fitted yet.
+    preparation
+        A transformer that keeps the number and order of the features; None: the selector sees them as they are.
 
     Attributes
     ----------
-    chosen
-        bool (folds, features).
-    frequency
-        Share of the folds that chose each feature, (features,).
-    score
-        1: the same choice in every fold; 0: no more alike than random choices of the same sizes; NaN where every fold
-        chose all features, or none.
+    selector_
+        The fitted selector.
     """
 
-    chosen: NDArray[np.bool_]
-    frequency: NDArray[np.float64]
-    score: float
+    def __init__(self, selector: SelectorMixin, preparation: BaseEstimator | None = None) -> None:
+        self.selector = selector
+        self.preparation = preparation
 
+    def fit(self, X: ArrayLike, y: ArrayLike) -> PreparedSelection:  # noqa: N803
+        """Fit preparation and selector on the training rows.
 
-def selection_stability(selector: BaseEstimator, X: ArrayLike, y: ArrayLike, cv: Splits) -> Stability:  # noqa: N803
-    """Fit a selector on the training rows of each fold and compare its choices.
+        Raises
+        ------
+        InvalidDataError
+            If the selector cannot be fitted on these rows, as where they are all of one class.
+        EmptyDataError
+            If it leaves no feature.
+        """
+        rows, labels = check_X_y(X, y, dtype=np.float64, ensure_all_finite="allow-nan")
+        self.n_features_in_ = rows.shape[1]
+        name = type(self.selector).__name__
+        with warnings.catch_warnings():
+            # Far from convergence a choice is still a valid one, and the same one every time.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            try:
+                seen = rows if self.preparation is None else clone(self.preparation).fit_transform(rows, labels)
+                self.selector_ = clone(self.selector).fit(seen, labels)
+            except ValueError as error:
+                raise InvalidDataError(
+                    f"no features can be selected: {error}",
+                    where=f"{name} on {len(rows)} rows",
+                    remedy="Choose a longer training window, another way to select, or a lower threshold",
+                ) from None
+        if not self.selector_.get_support().any():
+            raise EmptyDataError("the selection leaves no feature", where=f"{name} on {len(rows)} rows")
+        return self
 
-    Raises
-    ------
-    ParameterError
-        If there are fewer than two folds.
-
-    Notes
-    -----
-    Source: Nogueira, Sechidis, Brown 2018, "On the Stability of Feature Selection Algorithms", JMLR 18, definition 4.
-    """
-    if len(cv) < 2:
-        raise ParameterError(f"{len(cv)} folds cannot be compared", remedy="Give at least two folds")
-    rows, labels = np.asarray(X), np.asarray(y)
-    chosen = np.array([_support(clone(selector).fit(rows[train], labels[train])) for train, _ in cv])
-    frequency = chosen.mean(axis=0)
-    folds, mean_size = len(chosen), frequency.mean()
-    by_chance = mean_size * (1.0 - mean_size)
-    spread = folds / (folds - 1) * (frequency * (1.0 - frequency)).mean()
-    return Stability(chosen, frequency, float(1.0 - spread / by_chance) if by_chance > 0 else float("nan"))
-
-
-def _support(fitted: Any) -> NDArray[np.bool_]:
-    return np.asarray(fitted.get_support(), dtype=bool)
+    def _get_support_mask(self) -> NDArray[np.bool_]:
+        check_is_fitted(self)
+        return np.asarray(self.selector_.get_support(), dtype=bool)
