@@ -1,7 +1,7 @@
 """``make soak``: every property test, again and again with new seeds, for SOAK_MINUTES; goes on where the last run stopped.
 
-Each round is a process of its own. The state file remembers the next seed and the cases done, so that soaks of several days
-add up. A failing round stops the soak and prints the seed that shows it again.
+One file of tests with one seed is a process of its own. The state file remembers the next of them and the cases done, so
+that soaks of several days add up. A failure stops the soak and prints the command that shows it again.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import pytest
@@ -41,63 +42,81 @@ class CaseCounter:
         self.target.write_text(json.dumps({"cases": self.cases}))
 
 
-def load() -> dict[str, int]:
-    """The state of the soaks so far."""
-    if STATE.exists():
+def files() -> list[str]:
+    """Test files that hold property tests, in order."""
+    found = (path for path in (ROOT / "tests").rglob("test_*.py") if "@given" in path.read_text(encoding="utf-8"))
+    return sorted(path.relative_to(ROOT).as_posix() for path in found)
+
+
+@dataclass
+class Progress:
+    """What is next, and what has been done: ``seed`` counts rounds over all files, ``after`` is the last file of this round."""
+
+    seed: int = 1
+    after: str = ""
+    cases: int = 0
+    runs: int = 0
+
+    @classmethod
+    def load(cls) -> Progress:
+        """The progress of the soaks so far."""
+        if not STATE.exists():
+            return cls()
         stored = json.loads(STATE.read_text())
-        return {"next_seed": int(stored["next_seed"]), "cases": int(stored["cases"]), "rounds": int(stored["rounds"])}
-    return {"next_seed": 1, "cases": 0, "rounds": 0}
+        return cls(**{field.name: stored.get(field.name, field.default) for field in fields(cls)})
+
+    def save(self) -> None:
+        """Write it, whole or not at all."""
+        STATE.parent.mkdir(parents=True, exist_ok=True)
+        partial = STATE.with_suffix(".partial")
+        partial.write_text(json.dumps(asdict(self)))
+        partial.replace(STATE)
+
+    def next(self) -> str:
+        """The file whose turn it is; after the last one, the first with the next seed."""
+        waiting = [file for file in files() if file > self.after]
+        if not waiting:
+            self.seed, self.after = self.seed + 1, ""
+            waiting = files()
+        return waiting[0]
 
 
-def save(state: dict[str, int]) -> None:
-    """Write the state, whole or not at all."""
-    STATE.parent.mkdir(parents=True, exist_ok=True)
-    partial = STATE.with_suffix(".partial")
-    partial.write_text(json.dumps(state))
-    partial.replace(STATE)
-
-
-def one_round(seed: int) -> int:
-    """Run all property tests with one seed inside this process; the exit code."""
+def run(file: str, seed: int) -> int:
+    """Run the property tests of a file with a seed inside this process; the exit code."""
     return int(
         pytest.main(
-            ["tests", "-m", "hypothesis", f"--hypothesis-seed={seed}", "-q", "--no-header"],
+            [file, "-m", "hypothesis", f"--hypothesis-seed={seed}", "-q", "--no-header"],
             plugins=[CaseCounter(Path(os.environ["SOAK_COUNT_FILE"]))],
         )
     )
 
 
 def main() -> int:
-    """Rounds until the time is over; 0 if all of them passed."""
+    """Files until the time is over; 0 if all of them passed."""
     deadline = time.monotonic() + 60 * float(os.environ.get("SOAK_MINUTES", "60"))
-    state = load()
-    print(
-        f"soak: going on at seed {state['next_seed']}, {state['cases']:,} cases in {state['rounds']} rounds so far",
-        flush=True,
-    )
+    done = Progress.load()
+    print(f"soak: going on with seed {done.seed}, {done.cases:,} cases in {done.runs} runs so far", flush=True)
     while time.monotonic() < deadline:
-        seed = state["next_seed"]
+        file, seed = done.next(), done.seed
         count_file = STATE.with_suffix(".count")
         count_file.parent.mkdir(parents=True, exist_ok=True)
         count_file.unlink(missing_ok=True)
         environment = os.environ | {"SOAK_COUNT_FILE": str(count_file)}
-        run = subprocess.run(
-            [sys.executable, "-m", "tests.soak", "--round", str(seed)],
+        ended = subprocess.run(
+            [sys.executable, "-m", "tests.soak", file, str(seed)],
             cwd=ROOT, env=environment, capture_output=True, text=True, check=False,
         )  # fmt: skip
-        if run.returncode != 0:
-            print(run.stdout[-8_000:], run.stderr[-2_000:], sep="\n")
-            print(f"soak: seed {seed} FAILED; again with: pytest -m hypothesis --hypothesis-seed={seed}")
+        if ended.returncode != 0:
+            print(ended.stdout[-8_000:], ended.stderr[-2_000:], sep="\n")
+            print(f"soak: FAILED; again with: pytest {file} -m hypothesis --hypothesis-seed={seed}")
             return 1
         cases = json.loads(count_file.read_text())["cases"]
-        state = {"next_seed": seed + 1, "cases": state["cases"] + cases, "rounds": state["rounds"] + 1}
-        save(state)
-        print(f"soak: seed {seed} passed, {cases:,} cases; {state['cases']:,} in all", flush=True)
-    print(f"soak: {state['cases']:,} cases in {state['rounds']} rounds, none failed")
+        done.after, done.cases, done.runs = file, done.cases + cases, done.runs + 1
+        done.save()
+        print(f"soak: seed {seed}, {file}: {cases:,} cases; {done.cases:,} in all", flush=True)
+    print(f"soak: {done.cases:,} cases in {done.runs} runs, none failed")
     return 0
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--round"]:
-        sys.exit(one_round(int(sys.argv[2])))
-    sys.exit(main())
+    sys.exit(run(sys.argv[1], int(sys.argv[2])) if len(sys.argv) > 1 else main())
