@@ -75,6 +75,7 @@ def main(names: list[str]) -> int:
     )
     for heading in ("question", "ours", "peer", "theirs", "ratio", "spread", "goal", "met"):
         table.add_column(heading, overflow="fold")
+    everything: list[Result] = []
     for name, module in chosen.items():
         console.print(f"[dim]{name} …[/]")
         results = []
@@ -82,9 +83,14 @@ def main(names: list[str]) -> int:
             results.append(result)
             console.print(f"[dim]  {'; '.join(row(result)[:6])}[/]", highlight=False)
         write(name, results, PACKAGES)
+        everything += results
         for result in results:
             table.add_row(*row(result))
     console.print(table)
+    for result in everything:
+        if not result.met:
+            cause = result.cause or "its cause has not been looked for"
+            console.print(f"missed: {result.question}: {cause}", highlight=False)
     return 0
 
 

@@ -50,6 +50,8 @@ class Result:
         What was measured over.
     notes
         What a reader must know beside the number.
+    cause
+        Of a missed goal: the reason that profiling found.
     """
 
     question: str
@@ -63,6 +65,7 @@ class Result:
     spread: tuple[float, float]
     sizes: dict[str, int | float | str] = field(default_factory=dict)
     notes: str = ""
+    cause: str = ""
 
 
 def interleave(
@@ -104,6 +107,7 @@ def compare(
     goal_ratio: float,
     sizes: dict[str, int | float | str] | None = None,
     notes: str = "",
+    if_missed: str = "",
 ) -> Result:
     """Compare two series of rounds of equal length with one another."""
     a, b = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
@@ -111,9 +115,10 @@ def compare(
     each = b / a if better == "lower" else a / b
     ratio = other / mine if better == "lower" else mine / other
     low, high = np.percentile(each, [10, 90])
+    met = ratio >= goal_ratio
     return Result(
-        question, unit, mine, peer, other, ratio, f"≥ {goal_ratio:g}×", ratio >= goal_ratio,
-        (float(low), float(high)), sizes or {}, notes,
+        question, unit, mine, peer, other, ratio, f"≥ {goal_ratio:g}×", met,
+        (float(low), float(high)), sizes or {}, notes, "" if met else if_missed,
     )  # fmt: skip
 
 
@@ -125,14 +130,16 @@ def absolute(
     at_most: float,
     sizes: dict[str, int | float | str] | None = None,
     notes: str = "",
+    if_missed: str = "",
 ) -> Result:
     """Compare a series of rounds with an absolute limit."""
     a = np.asarray(ours, np.float64)
     mine = float(np.median(a))
     low, high = np.percentile(a, [10, 90])
+    met = mine <= at_most
     return Result(
-        question, unit, mine, "", None, None, f"≤ {at_most:g} {unit}", mine <= at_most,
-        (float(low), float(high)), sizes or {}, notes,
+        question, unit, mine, "", None, None, f"≤ {at_most:g} {unit}", met,
+        (float(low), float(high)), sizes or {}, notes, "" if met else if_missed,
     )  # fmt: skip
 
 
