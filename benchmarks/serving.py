@@ -1,12 +1,13 @@
 """How long does a prediction take on our server, and on mlserver with the same model and nothing else?
 
 Ours reads the entity's kernel state from Redis, continues it with the newest bar of the request (all indicators of
-``daily_technical``), runs the trees and logs the vector. The peer is given a finished vector and runs the trees. Both are
+``daily_technical``), runs the trees on those that the daily model takes, and logs the vector. The peer is given a finished vector and runs the trees. Both are
 asked by the same kind of native gRPC client, in turn.
 """
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import statistics
 import tempfile
@@ -42,6 +43,15 @@ ROUNDS, CALLS = 20, 150
 STARTS = 6
 THROUGHPUT_ROUNDS, REQUESTS = 6, 2_000
 SPEC = view("daily_technical")
+SERVICES = Path(__file__).parents[1] / "feature_repo" / "feature_services.py"
+
+
+def model_columns() -> list[str]:
+    """The columns that the feature repository's daily model takes; read, not imported: Feast takes seconds."""
+    for node in ast.parse(SERVICES.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "DAILY":
+            return list(ast.literal_eval(node.value))
+    raise LookupError(f"{SERVICES} defines no DAILY")
 
 
 def train(folder: Path, features: np.ndarray) -> tuple[bytes, bytes]:
@@ -63,21 +73,25 @@ def prepare(settings: Settings, folder: Path) -> tuple[list[bytes], np.ndarray]:
         migrate(connection)
     requests, vectors = [], []
     training = []
+    names = model_columns()
+    chosen = [SPEC.columns.index(name) for name in names]
     with redis.Redis.from_url(settings.redis_url) as store:
         for number in range(SYMBOLS):
             history = world.bar_history(number, ROWS)
             world.put_bars(store, settings.project, f"S{number}", history, ROWS - 1, SPEC)
             features, _ = history.batch(SPEC, ROWS)
-            training.append(features[-100:])
-            vectors.append(features[-1])
+            training.append(features[-100:, chosen])
+            vectors.append(features[-1, chosen])
             columns = {name: [float(history.columns[name][-1])] for name in world.BARS}
             bars = pb.BarColumns(event_us=[int(history.event_us[-1])], **columns)
             entity = pb.EntityInput(symbol=f"S{number}", bars=bars)
             requests.append(pb.PredictRequest(entities=[entity]))
     model, forest = train(folder, np.concatenate(training))
     manifest = world.make_manifest([SPEC], "bench")
+    wanted = {reference.name: reference for reference in manifest.features}
+    manifest = manifest.model_copy(update={"features": tuple(wanted[name] for name in names)})
     bundle = folder / "bundle"
-    sample = make_sample(model, len(SPEC.plan.outputs))
+    sample = make_sample(model, len(names))
     write_bundle(bundle, manifest, {"model.onnx": model, "sample.npz": sample.to_bytes(), FOREST_NAME: forest})
     with psycopg.connect(settings.postgres_url) as connection:
         world.register_views(connection, [SPEC])
