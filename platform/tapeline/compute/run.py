@@ -121,9 +121,9 @@ def backfill(
     """Compute a view's features over all raw rows that it has not seen yet, and add them to its table.
 
     Registers the view version and creates its table if need be. What was computed before is continued from state
-    snapshots; corrections, late rows, retractions, splits and dividends add new rows from the moment they became known. Running it
-    again adds nothing, and a run that was killed is taken up where its last transaction ended. The rows that stand in the
-    table do not depend on how the work was divided into runs.
+    snapshots; corrections, late rows, retractions, splits and dividends add new rows from the moment they became known.
+    Running it again adds nothing, and a run that was killed is taken up where its last transaction ended. The rows that
+    stand in the table do not depend on how the work was divided into runs.
 
     Parameters
     ----------
@@ -182,9 +182,8 @@ def backfill(
             _backfill_group(connection, spec, runner, group, horizon_us, raw_rows_max, totals, on_entity)
         published = 0
         if redis is not None:
-            read_us = _horizon_us(
-                connection
-            )  # what it says must have been recorded before the reading, not before the run
+            # What it says must have been recorded before the reading, not before the run.
+            read_us = _horizon_us(connection)
             with connection.transaction():
                 newest = newest_states(connection, spec, chosen)
                 actions = read_all_actions(connection, chosen)

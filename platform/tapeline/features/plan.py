@@ -210,7 +210,7 @@ class FeaturePlan:
 
     def compile(self) -> FeaturePlan:
         """Compile everything now, or load what was compiled before; returns the plan."""
-        for name in ("update", "batch", "across"):
+        for name in driver.SIGNATURES:
             _compiled(name)
         _ = self.handle
         return self
@@ -453,7 +453,7 @@ class FeaturePlan:
 def _compiled(name: str) -> Compiled:
     """A function of the driver, compiled or loaded now: for one kind of arguments and no others."""
     dispatcher: Any = getattr(driver, name)
-    dispatcher.compile(getattr(driver, f"{name.upper()}_TYPES"))
+    dispatcher.compile(driver.SIGNATURES[name])
     dispatcher.disable_compile()
     function: Compiled = dispatcher
     return function

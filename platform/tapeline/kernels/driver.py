@@ -33,12 +33,18 @@ FACTOR, INVERSE, EVENT, DIVIDEND, UNDIVIDEND, WORK_HEADER = 0, 1, 2, 3, 4, 5
 BLOCK_ROWS = 32
 """Rows that a section takes before the next one: long enough to pay for loading its code, short enough for the cache."""
 
-UPDATE_TYPES = "int64(int64, float64[::1], int64, int64, int64, float64[::1], float64[::1])"
-BATCH_TYPES = (
-    "int64(int64, int64[::1], int64[::1], int64[::1], float64[:, ::1], int64[::1], int64, int64, float64[:, ::1], "
-    "float64[:, ::1], int64[::1], float64[:, ::1])"
-)
-ACROSS_TYPES = "int64(int64, int64[::1], int64[::1], int64[::1], float64[:, ::1], float64[:, ::1], float64[:, ::1], float64[:, ::1])"
+SIGNATURES = {
+    "update": "int64(int64, float64[::1], int64, int64, int64, float64[::1], float64[::1])",
+    "batch": (
+        "int64(int64, int64[::1], int64[::1], int64[::1], float64[:, ::1], int64[::1], int64, int64, float64[:, ::1], "
+        "float64[:, ::1], int64[::1], float64[:, ::1])"
+    ),
+    "across": (
+        "int64(int64, int64[::1], int64[::1], int64[::1], float64[:, ::1], float64[:, ::1], float64[:, ::1], "
+        "float64[:, ::1])"
+    ),
+}
+"""The one kind of arguments that each of these is compiled for, when it is first needed."""
 
 State = NDArray[np.float64]
 Floats = NDArray[np.float64]
