@@ -14,7 +14,7 @@ _WIDE = 64
 
 
 class RowBlocks:
-    """Record batches of one schema, put so that all but the last have equally many rows: a row's block is a division.
+    """Record batches of one schema, put so that all but the last have equally many rows: a row's block is a shift.
 
     Parameters
     ----------
@@ -23,7 +23,7 @@ class RowBlocks:
     batches
         The rows; their order is not kept.
     block_rows
-        Rows that most of the batches have.
+        Rows that most of the batches have, a power of two.
     """
 
     def __init__(self, schema: pa.Schema, batches: Iterable[pa.RecordBatch], block_rows: int) -> None:
@@ -61,7 +61,7 @@ class RowBlocks:
             np.array([values.address for _, values in buffers], dtype=np.int64),
             np.array([validity.address if validity else 0 for validity, _ in buffers], dtype=np.int64),
             np.array([values.offset for values in columns], dtype=np.int64),
-            self.block_rows,
+            self.block_rows.bit_length() - 1,
             self.row_count,
             taken,
             places,

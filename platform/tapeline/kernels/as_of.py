@@ -167,8 +167,8 @@ def gather(
     values: Integers,
     validities: Integers,
     offsets: Integers,
-    block_rows: int,
-    block_count: int,
+    block_bits: int,
+    row_count: int,
     taken: Integers,
     places: Integers,
     out: Integers,
@@ -181,8 +181,8 @@ def gather(
     values, validities, offsets
         int64 (B,): addresses of each block's values, and of its bitmap of what is not null (0: nothing is), and how many
         values come before its first.
-    block_rows, block_count
-        Rows of every block but the last, and of all together.
+    block_bits, row_count
+        Binary logarithm of the rows of every block but the last, and the rows of all together.
     taken, places
         int64 (T,): which row goes where in `out`; -1: none.
     out, valid
@@ -190,11 +190,11 @@ def gather(
     """
     for number in range(len(taken)):
         row, place = taken[number], places[number]
-        if row < 0 or row >= block_count:
+        if row < 0 or row >= row_count:
             continue
-        block = row // block_rows
-        at = row - block * block_rows + offsets[block]
-        if validities[block] != 0 and (bytes_at(validities[block], at // 8 + 1)[at // 8] >> (at & 7)) & 1 == 0:
+        block = row >> block_bits
+        at = row - (block << block_bits) + offsets[block]
+        if validities[block] != 0 and (bytes_at(validities[block], (at >> 3) + 1)[at >> 3] >> (at & 7)) & 1 == 0:
             continue
         out[place] = integers_at(values[block], at + 1)[at]
         valid[place] = 1
