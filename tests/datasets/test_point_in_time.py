@@ -19,7 +19,7 @@ from tapeline.core.errors import (
     SchemaError,
     UnknownNameError,
 )
-from tapeline.datasets import point_in_time, scan_merge
+from tapeline.datasets import index_lookup, point_in_time, scan_merge
 from tapeline.datasets.index_lookup import chunk_starts, estimate_lookups, look_up
 from tapeline.datasets.inquiry import Inquiry
 from tapeline.datasets.plan import RetrievalPlan, ViewSelection
@@ -188,11 +188,14 @@ def check(
         assert result.column(f"prices__{name}").to_pylist() == taken.column(name).to_pylist()
 
 
-@pytest.fixture(params=["lookup", "auto", "merge", "seeded", "parallel", "parallel seeded"])
+@pytest.fixture(params=["lookup", "parallel lookup", "auto", "merge", "seeded", "parallel", "parallel seeded"])
 def method(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Method:
     """Every way of finding rows; what the merge would decide by costs is decided here."""
-    if request.param in {"lookup", "auto"}:
-        return request.param
+    monkeypatch.setattr(index_lookup, "PARALLEL_REQUESTS_MIN", 0 if "parallel" in request.param else math.inf)
+    if "lookup" in request.param:
+        return "lookup"
+    if request.param == "auto":
+        return "auto"
 
     def decided(inquiry: Inquiry, chunks: np.ndarray | None) -> MergeEstimate:
         return replace(estimate_merge(inquiry, chunks), seeded="seeded" in request.param)
@@ -247,9 +250,17 @@ def test_rule_on_many_random_cases(connection: psycopg.Connection[Any], method: 
 
 
 @pytest.mark.parametrize("ttl", [0, 2, 12, 60])
+@pytest.mark.parametrize("statement_cost", [0.0, 100.0, 1e6])  # a statement for each chunk, for several, for all
 @pytest.mark.parametrize("starts", [[0, 10, 20], [5, 6, 7, 8, 40, 100, 150, 200, 290], list(range(-20, 320, 4))])
-def test_lookup_by_chunks_gives_the_same(connection: psycopg.Connection[Any], ttl: int, starts: list[int]) -> None:
+def test_lookup_by_chunks_gives_the_same(
+    connection: psycopg.Connection[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    ttl: int,
+    starts: list[int],
+    statement_cost: float,
+) -> None:
     """Chunks bound each statement's event times; wherever they begin, rows in earlier ones are still found."""
+    monkeypatch.setattr(index_lookup, "STATEMENT_COST", statement_cost)
     random = np.random.default_rng(len(starts))
     connection.execute(DDL)
     first = min(starts)  # a hypertable has no row outside of its chunks

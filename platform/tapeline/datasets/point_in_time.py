@@ -141,7 +141,7 @@ def _take(snapshot: Snapshot, query: ViewQuery, requests: Requests, method: Meth
             estimate = estimate_merge(inquiry, chunks)
             if method == "merge" or estimate.cost < estimate_lookups(inquiry, chunks):
                 return merge(inquiry, snapshot, chunks, estimate, with_order=with_order)
-        return _spread(look_up(inquiry, chunks, with_order=with_order), requests)
+        return _spread(look_up(inquiry, chunks, with_order=with_order, snapshot=snapshot), requests)
 
 
 def _spread(found: Found, requests: Requests) -> pa.Table:
