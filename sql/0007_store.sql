@@ -250,10 +250,27 @@ BEGIN
 END
 $$;
 
+-- What was recorded or became available after a moment is found by a BRIN index: rows lie in the order in which they were
+-- written, so a few kilobytes say which blocks can hold them. It must be on both, for they are asked for with OR.
+CREATE FUNCTION tapeline.index_what_is_new(target regclass) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    named text := (SELECT relname FROM pg_class WHERE oid = target) || '_new';
+BEGIN
+    IF octet_length(named) <= 63 AND NOT EXISTS (SELECT FROM pg_index WHERE indrelid = target
+            AND indexrelid IN (SELECT oid FROM pg_class WHERE relname = named)) THEN
+        EXECUTE format('CREATE INDEX %I ON %s USING brin (created_timestamp, available_timestamp) '
+                       'WITH (pages_per_range = 32, autosummarize = on)', named, target);
+    END IF;
+END
+$$;
+SELECT tapeline.index_what_is_new(format('tapeline.%I', name)::regclass)
+FROM unnest(ARRAY['bars', 'trades', 'quotes', 'book_events']) AS name;
+
 -- A registered view version's table with all that belongs to it. Called again it does what is still to be done.
 CREATE FUNCTION tapeline.fit_feature_table(target regclass) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM tapeline.make_hypertable(target);
+    PERFORM tapeline.index_what_is_new(target);
     PERFORM tapeline.keep_latest(target);
     PERFORM tapeline.make_feature_summary(target);
 END

@@ -21,7 +21,7 @@ END
 $$;
 
 -- The row of each entity that the point-in-time rule takes at moment t, null where there is none. At most 10,000 entities.
-CREATE FUNCTION tapeline.last_known(
+CREATE FUNCTION tapeline.last_known_rows(
     entities text[], view_name text, t timestamptz, k timestamptz DEFAULT NULL, OUT entity text, OUT known jsonb)
     RETURNS SETOF record LANGUAGE plpgsql STABLE ROWS 25 SET search_path = pg_catalog AS $$
 DECLARE
@@ -35,10 +35,10 @@ BEGIN
     SELECT v.target, v.ttl INTO target, ttl FROM tapeline.view_table(view_name) v;
     -- Times as constants, so that only chunks are opened that can hold the row.
     RETURN QUERY EXECUTE format(
-        'SELECT e.entity, to_jsonb(f) FROM unnest($1) WITH ORDINALITY AS e (entity, place) LEFT JOIN LATERAL ('
-        'SELECT s.* FROM %s AS s WHERE s.symbol = e.entity AND s.event_timestamp <= %L::timestamptz '
-        'AND s.event_timestamp >= %L::timestamptz AND s.available_timestamp <= %2$L::timestamptz '
-        'AND s.created_timestamp <= %L::timestamptz ORDER BY s.event_timestamp DESC, s.sequence DESC, '
+        'SELECT e.entity, CASE WHEN f.symbol IS NOT NULL THEN to_jsonb(f) END FROM unnest($1) WITH ORDINALITY AS e (entity, place) LEFT JOIN LATERAL ('
+        'SELECT s.* FROM %1$s AS s WHERE s.symbol = e.entity AND s.event_timestamp <= %2$L::timestamptz '
+        'AND s.event_timestamp >= %3$L::timestamptz AND s.available_timestamp <= %2$L::timestamptz '
+        'AND s.created_timestamp <= %4$L::timestamptz ORDER BY s.event_timestamp DESC, s.sequence DESC, '
         's.available_timestamp DESC, s.created_timestamp DESC LIMIT 1) AS f ON true ORDER BY e.place',
         target, t, coalesce(t - ttl, '-infinity'), coalesce(k, 'infinity')) USING entities;
 END
@@ -46,7 +46,7 @@ $$;
 
 CREATE FUNCTION tapeline.last_known(entity text, view_name text, t timestamptz, k timestamptz DEFAULT NULL) RETURNS jsonb
     LANGUAGE sql STABLE SET search_path = pg_catalog AS $$
-    SELECT l.known FROM tapeline.last_known(ARRAY[entity], view_name, t, k) AS l
+    SELECT l.known FROM tapeline.last_known_rows(ARRAY[entity], view_name, t, k) AS l
 $$;
 
 -- A feature of an entity on a grid of moments, both ends included: at each the last value that was known then. At most
@@ -71,12 +71,12 @@ BEGIN
             USING ERRCODE = 'undefined_column', HINT = 'SELECT feature FROM tapeline.feature_definitions';
     END IF;
     RETURN QUERY EXECUTE format(
-        'SELECT g.moment, f.%I, f.event_timestamp, f.available_timestamp '
-        'FROM generate_series(%L::timestamptz, %L::timestamptz, %L::interval) AS g (moment) LEFT JOIN LATERAL ('
-        'SELECT s.%1$I, s.event_timestamp, s.available_timestamp FROM %s AS s WHERE s.symbol = %L '
-        'AND s.event_timestamp <= %3$L::timestamptz AND s.event_timestamp >= %L::timestamptz '
+        'SELECT g.moment, f.%1$I, f.event_timestamp, f.available_timestamp '
+        'FROM generate_series(%2$L::timestamptz, %3$L::timestamptz, %4$L::interval) AS g (moment) LEFT JOIN LATERAL ('
+        'SELECT s.%1$I, s.event_timestamp, s.available_timestamp FROM %5$s AS s WHERE s.symbol = %6$L '
+        'AND s.event_timestamp <= %3$L::timestamptz AND s.event_timestamp >= %7$L::timestamptz '
         'AND s.event_timestamp <= g.moment AND s.available_timestamp <= g.moment '
-        'AND s.event_timestamp >= g.moment - %L::interval AND s.created_timestamp <= %L::timestamptz '
+        'AND s.event_timestamp >= g.moment - %8$L::interval AND s.created_timestamp <= %9$L::timestamptz '
         'ORDER BY s.event_timestamp DESC, s.sequence DESC, s.available_timestamp DESC, s.created_timestamp DESC LIMIT 1'
         ') AS f ON true ORDER BY 1',
         feature, start_at, end_at, step, target, entity, coalesce(start_at - ttl, '-infinity'),
@@ -85,7 +85,8 @@ END
 $$;
 
 -- Bars of any width from a source's trades, or from its shorter bars, as known at `as_of`. They cover [start, end) from the
--- epoch on in multiples of the width, as the kernels' bars do; an interval without rows makes none. Prices are as traded:
+-- epoch on in multiples of the width, as the kernels' bars do; an interval without rows makes none.
+-- A bar of stored bars begins with the first of them. Prices are as traded:
 -- a split inside a bar is not undone. At most 100,000 bars. For charts: a feature's bars are made by its kernel.
 CREATE FUNCTION tapeline.bars_at(
     source_name text, symbol_name text, width interval, start_at timestamptz, end_at timestamptz,
@@ -114,21 +115,22 @@ BEGIN
     first_at := date_bin(width, start_at, origin);
     -- Sums are taken in the order of the rows: that of the kernels, which addition of floating-point numbers depends on.
     RETURN QUERY EXECUTE format($query$
-        SELECT q.bar, q.bar + $1, (array_agg(q.open ORDER BY q.event_timestamp, q.sequence))[1], max(q.high), min(q.low),
+        SELECT min(q.began), q.bar + $1, (array_agg(q.open ORDER BY q.event_timestamp, q.sequence))[1], max(q.high), min(q.low),
             (array_agg(q.close ORDER BY q.event_timestamp DESC, q.sequence DESC))[1],
             sum(q.volume ORDER BY q.event_timestamp, q.sequence), count(*), q.bar + $1 <= $5
         FROM (%s) AS q GROUP BY q.bar ORDER BY q.bar
     $query$, format(CASE of_rows WHEN 'trades' THEN $trades$
-        SELECT date_bin($1, r.event_timestamp, $2) AS bar, r.event_timestamp, r.sequence, r.price AS open, r.price AS high,
-            r.price AS low, r.price AS close, r.size AS volume
+        SELECT b.bar, b.bar AS began, r.event_timestamp, r.sequence, r.price AS open, r.price AS high, r.price AS low,
+            r.price AS close, r.size AS volume
         FROM (SELECT DISTINCT ON (t.event_timestamp, t.sequence) t.* FROM tapeline.trades t
               WHERE t.source = $3 AND t.symbol = $4 AND t.event_timestamp >= %1$L::timestamptz
                 AND t.event_timestamp < %2$L::timestamptz AND t.available_timestamp <= $5 AND t.created_timestamp <= $6
               ORDER BY t.event_timestamp, t.sequence, t.available_timestamp DESC, t.created_timestamp DESC) r
+        CROSS JOIN LATERAL (SELECT date_bin($1, r.event_timestamp, $2) AS bar) b
         WHERE NOT r.deleted AND r.price > 0 AND r.price < 'Infinity' AND r.size >= 0 AND r.size < 'Infinity'
     $trades$ ELSE $bars$
-        SELECT date_bin($1, r.event_timestamp - interval '1 microsecond', $2) AS bar, r.event_timestamp, r.sequence, r.open,
-            r.high, r.low, r.close, r.volume
+        SELECT date_bin($1, r.event_timestamp - interval '1 microsecond', $2) AS bar, r.start_timestamp AS began,
+            r.event_timestamp, r.sequence, r.open, r.high, r.low, r.close, r.volume
         FROM (SELECT DISTINCT ON (t.event_timestamp, t.sequence) t.* FROM tapeline.bars t
               WHERE t.source = $3 AND t.symbol = $4 AND t.event_timestamp > %1$L::timestamptz
                 AND t.event_timestamp <= %2$L::timestamptz AND t.available_timestamp <= $5 AND t.created_timestamp <= $6

@@ -72,7 +72,7 @@ BEGIN
         LEFT JOIN tapeline.backfill_progress p ON p.view = $1 AND p.version = $2 AND p.entity = e.symbol
         LEFT JOIN LATERAL (
             SELECT min(r.event_timestamp) AS event_timestamp FROM %1$s r
-            WHERE %2$s r.symbol = e.symbol AND r.event_timestamp < $4 AND r.created_timestamp > p.recorded_timestamp AND %3$s
+            WHERE %2$s r.symbol = e.symbol AND r.event_timestamp < $4 AND r.created_timestamp > p.recorded_timestamp AND %3$L
         ) waiting ON true
         WHERE e.symbol IS NOT NULL
     $query$, target, chosen, source_name IS NOT NULL) INTO needed USING view_name, of_version, plan, cutoff;
@@ -144,6 +144,7 @@ CREATE FUNCTION tapeline.drop_before(
 DECLARE
     time_column name := tapeline.retention_column(target);
     is_raw      boolean := target::text IN ('tapeline.bars', 'tapeline.trades', 'tapeline.quotes', 'tapeline.book_events');
+    chunked     boolean := false;
     kept        text;
     entities    text[];
 BEGIN
@@ -157,9 +158,11 @@ BEGIN
     SELECT coalesce(array_agg(format('%s %s', n.kind, n.name) ORDER BY n.kind, n.name), '{}'), least(cutoff, min(n.needed_from))
     INTO held_by, dropped_before FROM tapeline.retention_needs(target, cutoff) n;
     dropped := 0;
-    IF tapeline.edition() <> 'none' AND EXISTS (
-            SELECT FROM timescaledb_information.hypertables
-            WHERE format('%I.%I', hypertable_schema, hypertable_name)::regclass = target) THEN
+    IF tapeline.edition() <> 'none' THEN
+        chunked := EXISTS (SELECT FROM timescaledb_information.hypertables
+                           WHERE format('%I.%I', hypertable_schema, hypertable_name)::regclass = target);
+    END IF;
+    IF chunked THEN
         IF isfinite(dropped_before) THEN
             EXECUTE format('SELECT count(*) FROM %I.drop_chunks($1, older_than => $2)', tapeline.timescaledb_schema())
                 INTO dropped USING target, dropped_before;

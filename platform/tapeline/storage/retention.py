@@ -167,24 +167,17 @@ def forget_dataset(connection: psycopg.Connection[Any], named: str) -> str:
     return str(row[0])
 
 
-def refused_before_us(connection: psycopg.Connection[Any], table: str) -> int | None:
-    """Raw rows of earlier events are refused: what was dropped would be needed to compute with them. None: no limit."""
-    row = connection.execute(
-        "SELECT refused_before FROM tapeline.retention_horizons WHERE table_name = %s", (table,)
-    ).fetchone()
-    return None if row is None or row[0] is None else to_us(row[0])
-
-
 @contextmanager
 def _explained(connection: psycopg.Connection[Any], table: str) -> Iterator[None]:
-    try:
-        with connection.transaction():
-            yield
-    except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName, psycopg.errors.InvalidName):
+    """A transaction over a table that must exist and have retention."""
+    with connection.transaction():
         rows = connection.execute(
             "SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
-            " WHERE n.nspname IN ('tapeline', 'features') AND tapeline.retention_column(c.oid) IS NOT NULL"
+            " WHERE n.nspname IN ('tapeline', 'features') AND c.relkind = 'r' ORDER BY 1"
         ).fetchall()
-        raise UnknownNameError("table", table, [name for (name,) in rows]) from None
-    except psycopg.errors.WrongObjectType as error:
-        raise ParameterError(str(error.diag.message_primary), remedy=str(error.diag.message_hint)) from None
+        if (table,) not in rows:
+            raise UnknownNameError("table", table, [name for (name,) in rows])
+        try:
+            yield
+        except psycopg.errors.WrongObjectType as error:
+            raise ParameterError(str(error.diag.message_primary), remedy=str(error.diag.message_hint)) from None
