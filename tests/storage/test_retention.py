@@ -260,7 +260,7 @@ def test_a_bare_policy_comes_under_the_guard(community_database: str) -> None:
             "tapeline.trades": timedelta(days=3 * 365),
         }
         jobs = connection.execute(
-            "SELECT proc_name, config ->> 'table' FROM timescaledb_information.jobs WHERE proc_name LIKE '%retention%'"
+            "SELECT proc_name, config ->> 'table' FROM timescaledb_information.jobs WHERE proc_name IN ('policy_retention', 'retention_job')"
             " ORDER BY 2"
         ).fetchall()
         assert jobs == [("retention_job", "tapeline.served_vectors"), ("retention_job", "tapeline.trades")]

@@ -98,6 +98,10 @@ def append_once(
         with _turn(connection, target), connection.transaction(), connection.cursor(row_factory=tuple_row) as cursor:
             _stage(cursor, target, rows)
             return _append(cursor, target, rows, lag_us, now_us)
+    except psycopg.errors.UniqueViolation as error:
+        raise InvalidDataError(
+            f"a key comes twice with different content: {error.diag.message_detail}", where=target.name
+        ) from error
     except (psycopg.errors.IntegrityError, psycopg.errors.ProgramLimitExceeded) as error:
         detail = f": {error.diag.message_detail}" if error.diag.message_detail else ""
         raise InvalidDataError(f"a row was refused: {error.diag.message_primary}{detail}", where=target.name) from error
@@ -136,7 +140,7 @@ def _stage(cursor: psycopg.Cursor[Any], target: ValueTable, rows: pa.Table) -> N
 
 _STATEMENT = """
     WITH given AS MATERIALIZED (
-        SELECT {key_i}, max(i.available_timestamp) AS said, count(*) AS parts,
+        SELECT {key_i}, max(i.available_timestamp) AS said,
             jsonb_object_agg({member_i}, jsonb_build_array({content_i})) AS content
         FROM (SELECT DISTINCT * FROM pg_temp.incoming_values) i GROUP BY {key_i}
     ), matched AS MATERIALIZED (
@@ -156,8 +160,7 @@ _STATEMENT = """
         FROM matched m JOIN (SELECT DISTINCT {columns_j} FROM pg_temp.incoming_values j) i ON {same_m}
         WHERE m.changed
     )
-    SELECT count(*) FILTER (WHERE NOT known), count(*) FILTER (WHERE known AND changed), count(*),
-        max(parts - (SELECT count(*) FROM jsonb_object_keys(content)))
+    SELECT count(*) FILTER (WHERE NOT known), count(*) FILTER (WHERE known AND changed), count(*)
     FROM matched
 """
 
@@ -193,8 +196,6 @@ def _append(
         lag=sql.Literal(lag_us),
         now=sql.Literal(from_us(now_us)),
     )
-    added, corrections, given, doubled = cursor.execute(statement, prepare=False).fetchone() or (0, 0, 0, 0)
-    if doubled:
-        raise InvalidDataError("a key comes twice with different content", where=target.name)
+    added, corrections, given = cursor.execute(statement, prepare=False).fetchone() or (0, 0, 0)
     cursor.execute("DROP TABLE pg_temp.incoming_values", prepare=False)
     return AppendCounts(added=added, corrections=corrections, unchanged=given - added - corrections)

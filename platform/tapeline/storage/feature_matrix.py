@@ -8,8 +8,9 @@ answer is found by a lookup in the view's own table.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from tapeline.storage.feature_tables import SCHEMA, RegisteredView, registered_v
 
 ENTITIES_MAX = 10_000
 _ORDER = ("event_timestamp", "sequence", "available_timestamp", "created_timestamp")
+_ALWAYS = datetime(9999, 1, 1, tzinfo=UTC)
 _UNLIMITED_TTL_US = 365 * 2_000 * 86_400_000_000
 
 
@@ -63,6 +65,94 @@ class FeatureMatrix:
     available_us: NDArray[np.int64]
 
 
+class FeatureMatrixReader:
+    """Reads the same features of a view again and again; the statement is planned by the server once.
+
+    Parameters
+    ----------
+    connection
+        The database; it is kept. In autocommit mode a read is one round trip.
+    view
+        ``name``, its newest registered version, or ``name@2``.
+    features
+        Columns; all of the view's if not given.
+
+    Raises
+    ------
+    UnknownNameError
+        If the view or a feature does not exist.
+    ParameterError
+        If a feature is asked for twice.
+
+    Notes
+    -----
+    Thread safety: as that of the connection.
+    """
+
+    def __init__(self, connection: psycopg.Connection[Any], view: str, features: Sequence[str] | None = None) -> None:
+        self._connection = connection
+        with connection.transaction():
+            self._view, known = _view(connection, view)
+        self.features = tuple(known if features is None else features)
+        _check(self.features, known, self._view)
+        ttl_us = int(self._view.definition.get("ttl_us", 0))
+        self._ttl_us = ttl_us if ttl_us < _UNLIMITED_TTL_US else 0
+        self._query = _Query(self._view, self.features)
+
+    def read(self, symbols: Sequence[str], *, at_us: int | None = None, vintage_us: int | None = None) -> FeatureMatrix:
+        """The newest values of entities that had become available by a moment.
+
+        Parameters
+        ----------
+        symbols
+            At most 10,000 entities.
+        at_us
+            The moment, microseconds UTC; now if not given.
+        vintage_us
+            Only rows recorded by this moment count; all if not given.
+
+        Raises
+        ------
+        LimitError
+            If there are too many symbols.
+        SchemaError
+            If the view's table has no table of newest rows.
+        """
+        if len(symbols) > ENTITIES_MAX:
+            raise LimitError(f"{len(symbols)} symbols are more than {ENTITIES_MAX}", remedy="Ask in parts")
+        at_us = LiveClock().now_us() if at_us is None else at_us
+        rows = self._newest(symbols, at_us, vintage_us)
+        if any(not counts for _, counts, *_ in rows):
+            with _snapshot(self._connection):  # both statements see the same rows
+                rows = self._newest(symbols, at_us, vintage_us)
+                rows = [row for row in rows if row[1]] + self._lookup(symbols, rows, at_us, vintage_us)
+        oldest_us = at_us - self._ttl_us if self._ttl_us else None
+        return _matrix(self._view, tuple(symbols), self.features, at_us, rows, oldest_us)
+
+    def _newest(self, symbols: Sequence[str], at_us: int, vintage_us: int | None) -> list[tuple[Any, ...]]:
+        moments = (from_us(at_us), _ALWAYS if vintage_us is None else from_us(vintage_us))
+        parameters = (*moments, list(symbols))
+        idle = self._connection.info.transaction_status == TransactionStatus.IDLE
+        own = self._connection.transaction() if idle and not self._connection.autocommit else nullcontext()
+        try:
+            with own, self._connection.cursor(row_factory=tuple_row, binary=True) as cursor:
+                return cursor.execute(self._query.newest, parameters, prepare=True).fetchall()
+        except psycopg.errors.UndefinedTable:
+            raise SchemaError(
+                "the view has no table of newest rows", where=self._view.table_name, remedy="Run: tapeline migrate"
+            ) from None
+
+    def _lookup(
+        self, symbols: Sequence[str], rows: list[tuple[Any, ...]], at_us: int, vintage_us: int | None
+    ) -> list[tuple[Any, ...]]:
+        """What counts of the entities whose newest row does not count yet."""
+        places = [place for place, counts, *_ in rows if not counts]
+        statement = self._query.lookup(at_us, vintage_us, at_us - self._ttl_us if self._ttl_us else None)
+        parameters = {"symbols": [symbols[place - 1] for place in places], "places": places}
+        with self._connection.cursor(row_factory=tuple_row, binary=True) as cursor:
+            return cursor.execute(statement, parameters).fetchall()
+
+
 def feature_matrix(
     connection: psycopg.Connection[Any],
     view: str,
@@ -72,59 +162,15 @@ def feature_matrix(
     at_us: int | None = None,
     vintage_us: int | None = None,
 ) -> FeatureMatrix:
-    """The newest values of entities that had become available by a moment.
+    """The newest values of entities that had become available by a moment, asked for once.
 
-    Parameters
-    ----------
-    connection
-        The database.
-    view
-        ``name``, its newest registered version, or ``name@2``.
-    symbols
-        At most 10,000 entities.
-    features
-        Columns; all of the view's if not given.
-    at_us
-        The moment, microseconds UTC; now if not given.
-    vintage_us
-        Only rows recorded by this moment count; all if not given.
-
-    Raises
-    ------
-    UnknownNameError
-        If the view or a feature does not exist.
-    LimitError
-        If there are too many symbols.
-    ParameterError
-        If a feature is asked for twice.
-    SchemaError
-        If the view's table has no table of newest rows.
+    Parameters are those of :class:`FeatureMatrixReader` and its ``read``, and so is what is raised.
     """
-    if len(symbols) > ENTITIES_MAX:
-        raise LimitError(f"{len(symbols)} symbols are more than {ENTITIES_MAX}", remedy="Ask in parts")
-    at_us = LiveClock().now_us() if at_us is None else at_us
-    with _snapshot(connection), connection.cursor(row_factory=tuple_row, binary=True) as cursor:
-        registered, known = _view(connection, view)
-        wanted = tuple(known if features is None else features)
-        _check(wanted, known, registered)
-        query = _Query(registered, wanted, at_us, vintage_us)
-        try:
-            rows = cursor.execute(query.newest, {"symbols": list(symbols)}).fetchall()
-        except psycopg.errors.UndefinedTable:
-            raise SchemaError(
-                "the view has no table of newest rows", where=registered.table_name, remedy="Run: tapeline migrate"
-            ) from None
-        hidden = [place for place, counts, *_ in rows if not counts]
-        if hidden:
-            rows = [row for row in rows if row[1]]
-            parameters = {"symbols": [symbols[place - 1] for place in hidden], "places": hidden}
-            rows += cursor.execute(query.lookup, parameters).fetchall()
-    return _matrix(registered, tuple(symbols), wanted, at_us, rows, query.oldest_us)
+    return FeatureMatrixReader(connection, view, features).read(symbols, at_us=at_us, vintage_us=vintage_us)
 
 
 @contextmanager
 def _snapshot(connection: psycopg.Connection[Any]) -> Iterator[None]:
-    """Both statements see the same rows."""
     own = connection.info.transaction_status == TransactionStatus.IDLE
     with connection.transaction():
         if own:
@@ -159,38 +205,37 @@ def _check(wanted: tuple[str, ...], known: list[str], registered: RegisteredView
 class _Query:
     """The two statements. Both give place, whether the row counts, its times, and the features."""
 
-    def __init__(self, view: RegisteredView, features: tuple[str, ...], at_us: int, vintage_us: int | None) -> None:
-        ttl_us = int(view.definition.get("ttl_us", 0))
-        self.oldest_us = at_us - ttl_us if 0 < ttl_us < _UNLIMITED_TTL_US else None
+    def __init__(self, view: RegisteredView, features: tuple[str, ...]) -> None:
         table = view.table_name.rpartition(".")[2]
-        at = sql.SQL("{}::timestamptz").format(sql.Literal(from_us(at_us).isoformat()))
-        counts = [sql.SQL("s.event_timestamp <= {at} AND s.available_timestamp <= {at}").format(at=at)]
-        if vintage_us is not None:
-            recorded = sql.Literal(from_us(vintage_us).isoformat())
-            counts.append(sql.SQL("s.created_timestamp <= {}::timestamptz").format(recorded))
-        parts = {
-            "columns": sql.SQL(", ").join(
-                sql.Identifier("s", name) for name in ("event_timestamp", "available_timestamp", *features)
-            ),
-            "counts": sql.SQL(" AND ").join(counts),
-            "latest": sql.Identifier("latest", table),
-            "table": sql.Identifier(SCHEMA, table),
-            "recent": sql.SQL("true")
-            if self.oldest_us is None
-            else sql.SQL("s.event_timestamp >= {}::timestamptz").format(
-                sql.Literal(from_us(self.oldest_us).isoformat())
-            ),
-            "order": sql.SQL(", ").join(sql.SQL("{} DESC").format(sql.Identifier("s", name)) for name in _ORDER),
-        }
+        self._table = sql.Identifier(SCHEMA, table)
+        self._columns = sql.SQL(", ").join(
+            sql.Identifier("s", name) for name in ("event_timestamp", "available_timestamp", *features)
+        )
         self.newest = sql.SQL(
-            "SELECT a.place, {counts}, {columns} FROM unnest(%(symbols)s::text[]) WITH ORDINALITY AS a (symbol, place)"
-            " JOIN {latest} s ON s.symbol = a.symbol"
-        ).format(**parts)
-        self.lookup = sql.SQL(
+            "SELECT a.place, greatest(s.event_timestamp, s.available_timestamp) <= %s AND s.created_timestamp <= %s, {}"
+            " FROM unnest(%s::text[]) WITH ORDINALITY AS a (symbol, place) JOIN {} s ON s.symbol = a.symbol"
+        ).format(self._columns, sql.Identifier("latest", table))
+
+    def lookup(self, at_us: int, vintage_us: int | None, oldest_us: int | None) -> sql.Composed:
+        """The lookup in the view's own table, its times as constants: only chunks that can hold the row are opened."""
+        bounds = [("event_timestamp <= {}", at_us), ("available_timestamp <= {}", at_us)]
+        if vintage_us is not None:
+            bounds.append(("created_timestamp <= {}", vintage_us))
+        if oldest_us is not None:
+            bounds.append(("event_timestamp >= {}", oldest_us))
+        terms = [
+            sql.SQL("s." + text).format(sql.SQL("{}::timestamptz").format(sql.Literal(from_us(us).isoformat())))
+            for text, us in bounds
+        ]
+        return sql.SQL(
             "SELECT a.place, true, s.* FROM unnest(%(symbols)s::text[], %(places)s::bigint[]) AS a (symbol, place)"
-            " CROSS JOIN LATERAL (SELECT {columns} FROM {table} s WHERE s.symbol = a.symbol AND {counts} AND {recent}"
-            " ORDER BY {order} LIMIT 1) s"
-        ).format(**parts)
+            " CROSS JOIN LATERAL (SELECT {} FROM {} s WHERE s.symbol = a.symbol AND {} ORDER BY {} LIMIT 1) s"
+        ).format(
+            self._columns,
+            self._table,
+            sql.SQL(" AND ").join(terms),
+            sql.SQL(", ").join(sql.SQL("{} DESC").format(sql.Identifier("s", name)) for name in _ORDER),
+        )
 
 
 def _matrix(

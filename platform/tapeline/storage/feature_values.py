@@ -209,11 +209,13 @@ def pivot_query(
         for name in features
     ]
     return (
-        sql.SQL("SELECT {} FROM tapeline.feature_values WHERE namespace = {} GROUP BY {}")
+        # Grouped in the order of the index, which a lookup's LIMIT then ends after one row.
+        sql.SQL("SELECT {} FROM tapeline.feature_values WHERE namespace = {} GROUP BY {} ORDER BY entity, {}")
         .format(
             sql.SQL(", ").join([*entity, *order, *values]),
             sql.Literal(namespace),
             sql.SQL(", ").join([sql.Identifier("entity"), *order]),
+            sql.SQL(", ").join(sql.SQL("{} DESC").format(column) for column in order),
         )
         .as_string(None)
     )
