@@ -63,9 +63,7 @@ def naive(connection: psycopg.Connection) -> NDArray[np.float64]:
         "SELECT DISTINCT ON (symbol) symbol, {} FROM {} WHERE symbol = ANY(%(symbols)s) AND event_timestamp <= %(at)s"
         " AND available_timestamp <= %(at)s"
         " ORDER BY symbol, event_timestamp DESC, sequence DESC, available_timestamp DESC, created_timestamp DESC"
-    ).format(
-        sql.SQL(", ").join(map(sql.Identifier, SPEC.columns)), sql.Identifier(*qualified_name(SPEC).split("."))
-    )
+    ).format(sql.SQL(", ").join(map(sql.Identifier, SPEC.columns)), sql.Identifier(*qualified_name(SPEC).split(".")))
     rows = connection.execute(query, {"symbols": list(SYMBOLS), "at": from_us(AT_US)}, binary=True).fetchall()
     found = {symbol: values for symbol, *values in rows}
     return np.array([found[symbol] for symbol in SYMBOLS])
@@ -80,12 +78,8 @@ def run() -> Iterator[Result]:
         ours = reader.read(SYMBOLS, at_us=AT_US)
         if not np.array_equal(ours.values, naive(connection)):
             raise AssertionError("the two matrices differ")
-        mine, _ = interleave(
-            lambda _: reader.read(SYMBOLS, at_us=AT_US), lambda _: None, rounds=ROUNDS, warm_up=10
-        )
-        few, theirs = interleave(
-            lambda _: reader.read(SYMBOLS, at_us=AT_US), lambda _: naive(connection), rounds=20
-        )
+        mine, _ = interleave(lambda _: reader.read(SYMBOLS, at_us=AT_US), lambda _: None, rounds=ROUNDS, warm_up=10)
+        few, theirs = interleave(lambda _: reader.read(SYMBOLS, at_us=AT_US), lambda _: naive(connection), rounds=20)
         sizes: dict[str, int | float | str] = {"symbols": len(SYMBOLS), "features": FEATURES, "stored_rows": rows}
         p95 = np.percentile(mine.reshape(-1, ROUNDS // 4), 95, axis=1) * 1e3
         question = f"feature matrix, {len(SYMBOLS)} symbols × {FEATURES} features, newest"

@@ -55,7 +55,9 @@ def test_a_daily_summary_is_no_source(database: str, tmp_path: Path) -> None:
     store = open_store(tmp_path / "repository", ours(database))
     with psycopg.connect(database) as connection:
         fill(connection, 0)
-        connection.execute("CREATE VIEW public.over_it AS SELECT symbol, first_event, rows FROM tapeline.small__v1_daily")
+        connection.execute(
+            "CREATE VIEW public.over_it AS SELECT symbol, first_event, rows FROM tapeline.small__v1_daily"
+        )
         connection.execute("CREATE VIEW public.over_that AS SELECT * FROM public.over_it")
     source(SPEC).validate(store.config)
     for given in (

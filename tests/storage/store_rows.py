@@ -59,9 +59,14 @@ def fill(connection: psycopg.Connection, seed: int, batches: int = 6, rows: int 
     for _ in range(batches):
         batch = random_batch(random, rows)
         # No ties within a transaction: nothing would say which row is the newer one.
-        keys = list(zip(batch["symbols"].to_pylist(), batch["event_us"], batch["sequence"], batch["available_us"], strict=True))
+        keys = list(
+            zip(batch["symbols"].to_pylist(), batch["event_us"], batch["sequence"], batch["available_us"], strict=True)
+        )
         first = np.array([keys.index(key) == place for place, key in enumerate(keys)])
-        chosen = {name: values.filter(pa.array(first)) if name == "symbols" else values[first] for name, values in batch.items()}
+        chosen = {
+            name: values.filter(pa.array(first)) if name == "symbols" else values[first]
+            for name, values in batch.items()
+        }
         with connection.transaction(), connection.cursor() as cursor:
             append_rows(cursor, SPEC, **chosen)
 
@@ -100,4 +105,17 @@ def same(one: float | None, other: float | None) -> bool:
     return one == other or (math.isnan(one) and math.isnan(other))
 
 
-__all__ = ["DAYS", "SPEC", "START_US", "SYMBOLS", "TTL_US", "Row", "fill", "from_us", "moments", "rule", "same", "stored"]
+__all__ = [
+    "DAYS",
+    "SPEC",
+    "START_US",
+    "SYMBOLS",
+    "TTL_US",
+    "Row",
+    "fill",
+    "from_us",
+    "moments",
+    "rule",
+    "same",
+    "stored",
+]

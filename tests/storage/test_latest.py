@@ -25,7 +25,9 @@ def newest_of_all(connection: psycopg.Connection) -> list[tuple[object, ...]]:
     ).fetchall()
 
 
-def add(connection: psycopg.Connection, symbol: str, day: float, late_days: float = 0, value: float | None = 1.0) -> None:
+def add(
+    connection: psycopg.Connection, symbol: str, day: float, late_days: float = 0, value: float | None = 1.0
+) -> None:
     event_us = START_US + int(day * DAY_US)
     connection.execute(
         "INSERT INTO features.small__v1 (symbol, event_timestamp, available_timestamp, sequence, sma_3, rsi_4)"
@@ -165,3 +167,21 @@ def test_the_newest_rows_are_read_by_their_key(connection: psycopg.Connection) -
         )
     )
     assert "Index Scan using small__v1_pkey" in plan
+
+
+def test_what_is_new_is_found_by_its_index(connection: psycopg.Connection) -> None:
+    connection.execute(
+        "INSERT INTO tapeline.trades (source, symbol, event_timestamp, available_timestamp, sequence, price, size)"
+        " SELECT 'ticks', 'ES', t, t, n, 1, 1 FROM (SELECT n, '2013-09-01+00'::timestamptz + n * interval '1 s' AS t"
+        " FROM generate_series(1, 100000) n) q"
+    )
+    connection.commit()
+    connection.autocommit = True
+    connection.execute("VACUUM ANALYZE tapeline.trades")
+    query = (
+        "SELECT min(available_timestamp) FROM tapeline.trades WHERE source = 'ticks' AND symbol = 'ES'"
+        " AND (created_timestamp > now() OR available_timestamp > '2013-09-30+00')"
+    )
+    plan = "\n".join(line for (line,) in connection.execute(f"EXPLAIN (ANALYZE, TIMING OFF) {query}"))
+    assert plan.count("Bitmap Index Scan on trades_new") == 2
+    assert "Rows Removed by Index Recheck" not in plan

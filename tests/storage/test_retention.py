@@ -57,7 +57,7 @@ def fill(connection: psycopg.Connection) -> None:
 
 
 @pytest.fixture(scope="module")
-def _filled(servers: SessionServers, _template: str) -> str:
+def filled(servers: SessionServers, _template: str) -> str:
     name = "tapeline_retention"
     with psycopg.connect(servers.postgres_url("postgres"), autocommit=True) as admin:
         admin.execute(f"CREATE DATABASE {name} TEMPLATE {_template}")
@@ -67,9 +67,9 @@ def _filled(servers: SessionServers, _template: str) -> str:
 
 
 @pytest.fixture
-def market(servers: SessionServers, _filled: str) -> Iterator[psycopg.Connection]:
+def market(servers: SessionServers, filled: str) -> Iterator[psycopg.Connection]:
     """A database of this test's own with that market."""
-    for url in _fresh_database(servers, _filled):
+    for url in _fresh_database(servers, filled):
         with psycopg.connect(url) as connection:
             yield connection
 
@@ -157,11 +157,11 @@ def test_a_model_in_use_keeps_its_data_set_and_what_it_reads(market: psycopg.Con
 
 
 def test_features_go_on_over_dropped_raw_rows_as_if_they_were_there(
-    market: psycopg.Connection, servers: SessionServers, _filled: str
+    market: psycopg.Connection, servers: SessionServers, filled: str
 ) -> None:
     """A correction of what is still taken gives, after retention, the very rows that it gives without."""
     dropped = market
-    for url in _fresh_database(servers, _filled):
+    for url in _fresh_database(servers, filled):
         whole = psycopg.connect(url)
         set_retention(dropped, "tapeline.bars", age("2011-09-01"))
         assert apply_retention(dropped, "tapeline.bars").dropped > 100
@@ -194,9 +194,7 @@ def test_the_newest_rows_follow(market: psycopg.Connection) -> None:
     with market.transaction():
         market.execute(f"DELETE FROM {VIEW} WHERE symbol = 'BBB' AND event_timestamp >= '2010-06-01'")
         market.execute("DELETE FROM latest.tiny__v1 WHERE symbol = 'BBB'")
-        market.execute(
-            "SELECT tapeline.renew_latest('features.tiny__v1', ARRAY['BBB'], '-infinity')"
-        )
+        market.execute("SELECT tapeline.renew_latest('features.tiny__v1', ARRAY['BBB'], '-infinity')")
         market.execute("DELETE FROM tapeline.state_snapshots WHERE entity = 'BBB' AND event_timestamp >= '2010-06-01'")
         market.execute(
             "INSERT INTO tapeline.state_snapshots SELECT view, version, 'BBB', '2010-06-01', 0, '2010-06-01', '2010-06-01',"
@@ -243,7 +241,9 @@ def test_every_edition_drops_by_its_own_means(edition_database: tuple[str, str])
             run_retention(connection, "tapeline.trades")
         else:
             assert apply_retention(connection, "tapeline.trades").dropped > (100 if edition == "none" else 5)
-        first, count = connection.execute("SELECT now() - min(event_timestamp), count(*) FROM tapeline.trades").fetchone() or ()
+        first, count = (
+            connection.execute("SELECT now() - min(event_timestamp), count(*) FROM tapeline.trades").fetchone() or ()
+        )
         assert timedelta(days=99) < first < timedelta(days=102 if edition == "none" else 131)
         assert 99 <= count <= 131
 

@@ -171,7 +171,11 @@ def test_longer_bars_of_stored_ones_are_the_kernels(connection: psycopg.Connecti
         copy_arrow(
             cursor,
             pa.table(
-                {"source": ["minutes"] * 300, "symbol": ["ES"] * 300, "start_timestamp": pa.array(end_us - MINUTE_US).cast(UTC)}
+                {
+                    "source": ["minutes"] * 300,
+                    "symbol": ["ES"] * 300,
+                    "start_timestamp": pa.array(end_us - MINUTE_US).cast(UTC),
+                }
                 | {"event_timestamp": times, "available_timestamp": times}
                 | {name: values[:, place + 1] for place, name in enumerate(names)}
             ),

@@ -50,7 +50,12 @@ def latest(
     vintage_us = None if as_of is None else to_us(as_of, where="--as-of")
     with connect(settings) as connection:
         matrix = feature_matrix(
-            connection, view, _names(symbols), None if features is None else _names(features), at_us=at_us, vintage_us=vintage_us
+            connection,
+            view,
+            _names(symbols),
+            None if features is None else _names(features),
+            at_us=at_us,
+            vintage_us=vintage_us,
         )
     rows: list[dict[str, Any]] = []
     for place, symbol in enumerate(matrix.symbols):
@@ -89,7 +94,12 @@ def plan(
                 raise ParameterError("the table has no rule", where=table, remedy="Say how long with --keep 730d")
             rules = {table: wanted}
         plans = [plan_retention(connection, name, kept) for name, kept in rules.items()]
-    emit([_shown(one) for one in plans], as_json=as_json, title="Retention", empty="No table has a rule: everything is kept.")
+    emit(
+        [_shown(one) for one in plans],
+        as_json=as_json,
+        title="Retention",
+        empty="No table has a rule: everything is kept.",
+    )
 
 
 def set_rule(table: TableArgument, keep: KeepOption) -> None:
@@ -105,7 +115,8 @@ def set_rule(table: TableArgument, keep: KeepOption) -> None:
 def apply(
     table: Annotated[str | None, typer.Argument(help="A table; all that have a rule if none.")] = None,
     forget: Annotated[
-        list[str] | None, typer.Option("--forget", help="Release a data set first: first digits of its SHA-256; may be repeated.")
+        list[str] | None,
+        typer.Option("--forget", help="Release a data set first: first digits of its SHA-256; may be repeated."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -148,7 +159,9 @@ def set_tier(
     live_rows: Annotated[int, typer.Option(help="Live rows of one request.")] = 0,
     rate: Annotated[float | None, typer.Option(help="Requests a second; no limit if none.")] = None,
     burst: Annotated[int | None, typer.Option(help="Requests at once.")] = None,
-    features: Annotated[str | None, typer.Option(help="view, view@version or view@version:feature, by commas; all if none.")] = None,
+    features: Annotated[
+        str | None, typer.Option(help="view, view@version or view@version:feature, by commas; all if none.")
+    ] = None,
     models: Annotated[str | None, typer.Option(help="Models, by commas; all if none.")] = None,
     description: Annotated[str, typer.Option(help="For people.")] = "",
 ) -> None:

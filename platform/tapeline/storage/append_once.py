@@ -127,7 +127,9 @@ def _stage(cursor: psycopg.Cursor[Any], target: ValueTable, rows: pa.Table) -> N
     columns = (*target.key, *((target.member,) if target.member else ()), *target.content)
     missing = [name for name in columns if name not in rows.column_names]
     if missing:
-        raise InvalidDataError(f"rows for {target.name} lack {', '.join(missing)}", where=f"columns {rows.column_names}")
+        raise InvalidDataError(
+            f"rows for {target.name} lack {', '.join(missing)}", where=f"columns {rows.column_names}"
+        )
     cursor.execute(
         sql.SQL(
             "CREATE TEMP TABLE incoming_values ON COMMIT DROP AS SELECT {}, available_timestamp FROM {} s WITH NO DATA"
@@ -165,9 +167,7 @@ _STATEMENT = """
 """
 
 
-def _append(
-    cursor: psycopg.Cursor[Any], target: ValueTable, rows: pa.Table, lag_us: int, now_us: int
-) -> AppendCounts:
+def _append(cursor: psycopg.Cursor[Any], target: ValueTable, rows: pa.Table, lag_us: int, now_us: int) -> AppendCounts:
     columns = (*target.key, *((target.member,) if target.member else ()), *target.content)
     times = pc.min_max(rows.column("event_timestamp")).as_py()
 

@@ -211,10 +211,14 @@ class _Query:
         self._columns = sql.SQL(", ").join(
             sql.Identifier("s", name) for name in ("event_timestamp", "available_timestamp", *features)
         )
-        self.newest = sql.SQL(
-            "SELECT a.place, greatest(s.event_timestamp, s.available_timestamp) <= %s AND s.created_timestamp <= %s, {}"
-            " FROM unnest(%s::text[]) WITH ORDINALITY AS a (symbol, place) JOIN {} s ON s.symbol = a.symbol"
-        ).format(self._columns, sql.Identifier("latest", table)).as_bytes(None)  # written once, not with every read
+        self.newest = (
+            sql.SQL(
+                "SELECT a.place, greatest(s.event_timestamp, s.available_timestamp) <= %s AND s.created_timestamp <= %s, {}"
+                " FROM unnest(%s::text[]) WITH ORDINALITY AS a (symbol, place) JOIN {} s ON s.symbol = a.symbol"
+            )
+            .format(self._columns, sql.Identifier("latest", table))
+            .as_bytes(None)
+        )  # written once, not with every read
 
     def lookup(self, at_us: int, vintage_us: int | None, oldest_us: int | None) -> sql.Composed:
         """The lookup in the view's own table, its times as constants: only chunks that can hold the row are opened."""

@@ -196,7 +196,9 @@ def pivot_query(
         If a name is impossible or a feature is asked for twice.
     """
     _check_names(namespace, features)
-    order = [sql.Identifier(name) for name in ("event_timestamp", "sequence", "available_timestamp", "created_timestamp")]
+    order = [
+        sql.Identifier(name) for name in ("event_timestamp", "sequence", "available_timestamp", "created_timestamp")
+    ]
     entity: list[sql.Composable] = [sql.SQL("entity AS {}").format(sql.Identifier(join_keys[0]))]
     if len(join_keys) > 1:
         entity = [

@@ -175,14 +175,15 @@ def append_rows(
 
 def _refuse_dropped(cursor: psycopg.Cursor[Any], table: RawTable, frame: pl.DataFrame) -> None:
     """Refuse rows from before what retention dropped: features could not be computed with them."""
+    first = frame.select(pl.col("event_timestamp").min()).item()
     found = cursor.execute(
         "SELECT refused_before FROM tapeline.retention_horizons WHERE table_name = %s AND refused_before > %s",
-        (table.name, frame["event_timestamp"].min()),
+        (table.name, first),
     ).fetchone()
     if found is not None:
         raise InvalidDataError(
-            f"a row of {frame['event_timestamp'].min()} lies before {found[0]}, up to where retention dropped rows that"
-            " features would need to take it in",
+            f"a row of {first} lies before {found[0]}, up to where retention dropped rows that features would need to take"
+            " it in",
             where=table.name,
             remedy="Leave such rows out, as with: tapeline ingest SOURCE --since",
         )

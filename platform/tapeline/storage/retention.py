@@ -160,9 +160,7 @@ def forget_dataset(connection: psycopg.Connection[Any], named: str) -> str:
         known = connection.execute("SELECT DISTINCT left(content_sha256, 12) FROM tapeline.datasets").fetchall()
         raise UnknownNameError("data set", named, [sha for (sha,) in known], where="tapeline.datasets") from None
     except psycopg.errors.ObjectInUse as error:
-        raise ParameterError(
-            str(error.diag.message_primary), remedy=str(error.diag.message_hint)
-        ) from None
+        raise ParameterError(str(error.diag.message_primary), remedy=str(error.diag.message_hint)) from None
     assert row is not None
     return str(row[0])
 
