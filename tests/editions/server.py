@@ -39,7 +39,7 @@ class EditionServer:
     def fresh_database(self) -> Iterator[str]:
         """URL of an empty database. The Community server has only one, so there the schemas are dropped."""
         if self.edition == "community":
-            for schema in ("tapeline", "features"):
+            for schema in ("tapeline", "features", "latest"):
                 self._execute("DROP SCHEMA IF EXISTS {} CASCADE", schema)
             yield self._servers.postgres_url("postgres")
             return

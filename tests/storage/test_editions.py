@@ -4,13 +4,26 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import psycopg
+import pyarrow as pa
 import pytest
-from tapeline.core.timestamps import DAY_US
+from tapeline.core.timestamps import DAY_US, from_us, to_us
+from tapeline.storage.feature_matrix import feature_matrix
+from tapeline.storage.feature_values import append_feature_values
 from tapeline.storage.migrations import migrate, migrations, require_schema
 
+from tests.storage.store_rows import SYMBOLS, fill, moments, rule, stored
+
 START = datetime(2013, 1, 1, tzinfo=UTC)
-HYPERTABLES = {"bars", "trades", "quotes", "book_events", "served_vectors"}
+HYPERTABLES = {
+    "bars", "trades", "quotes", "book_events", "served_vectors", "feature_values", "enhancement_values",
+}  # fmt: skip
+
+
+ONE_NOTE = pa.table(
+    {"symbol": ["AAPL"], "event_timestamp": pa.array([START], pa.timestamp("us", "UTC")), "score": [1.0]}
+)
 
 
 def add_bars(connection: psycopg.Connection, days: int, *, close: float = 10.0, symbol: str = "AAPL") -> None:
@@ -165,6 +178,67 @@ def test_community_compresses_old_chunks_and_still_takes_corrections(community_d
         assert newest == (12.5,)
 
 
+def test_summaries_of_features_count_what_was_recorded(edition_database: tuple[str, str]) -> None:
+    edition, url = edition_database
+    with psycopg.connect(url) as connection:
+        migrate(connection)
+        fill(connection, 8)
+        fill(connection, 9)
+        rows = stored(connection)
+        if edition == "community":
+            run_job(connection, "policy_refresh_continuous_aggregate", "small__v1_daily")
+        found = connection.execute(
+            "SELECT symbol, day, rows, corrected, first_event, last_event, null_share, nan_share"
+            " FROM tapeline.small__v1_daily ORDER BY 1, 2"
+        ).fetchall()
+    expected = []
+    for symbol, day_us in sorted({(row.symbol, row.event_us) for row in rows}):
+        of_day = [row for row in rows if (row.symbol, row.event_us) == (symbol, day_us)]
+        values = [value for row in of_day for value in row.values]
+        nulls = sum(value is None for value in values) / len(values)
+        nans = sum(value is not None and value != value for value in values) / len(values)
+        corrected = len(of_day) - len({row.sequence for row in of_day})
+        day = from_us(day_us)
+        expected.append((symbol, day, len(of_day), corrected, day, day, pytest.approx(nulls), pytest.approx(nans)))
+    assert found == expected
+    assert len(expected) > 100
+    assert any(row[3] for row in expected)
+
+
+@pytest.mark.edition("community")
+def test_compressed_chunks_answer_as_before(community_database: str) -> None:
+    random = np.random.default_rng(0)
+    with psycopg.connect(community_database) as connection:
+        migrate(connection)
+        fill(connection, 10)
+        append_feature_values(connection, "notes", ONE_NOTE)
+        rows = stored(connection)
+        for table in ("features.small__v1", "tapeline.feature_values"):
+            connection.execute("SELECT compress_chunk(c) FROM show_chunks(%s) c", (table,))
+        connection.commit()
+        fill(connection, 11, batches=2)  # rows go into compressed chunks, and the newest rows follow
+        rows = stored(connection)
+        compressed = connection.execute(
+            "SELECT count(*) FROM timescaledb_information.chunks WHERE hypertable_name = 'small__v1' AND is_compressed"
+        ).fetchone()
+        assert compressed == (4,)
+        for at_us in moments(random, 15):
+            known = connection.execute(
+                "SELECT * FROM tapeline.last_known_rows(%s, 'small', %s)", (list(SYMBOLS), from_us(at_us))
+            ).fetchall()
+            matrix = feature_matrix(connection, "small", SYMBOLS, at_us=at_us)
+            for place, (symbol, row) in enumerate(known):
+                expected = rule(rows, symbol, at_us)
+                assert matrix.found[place] == (row is not None) == (expected is not None)
+                if expected is not None:
+                    assert to_us(row["event_timestamp"]) == matrix.event_us[place] == expected.event_us
+                    assert to_us(row["created_timestamp"]) == expected.created_us
+        connection.commit()
+        assert append_feature_values(connection, "notes", ONE_NOTE).unchanged == 1
+        changed = ONE_NOTE.set_column(2, "score", [[2.0]])
+        assert append_feature_values(connection, "notes", changed).corrections == 1
+
+
 @pytest.mark.edition("community")
 def test_community_keeps_daily_summaries_up_to_date(community_database: str) -> None:
     with psycopg.connect(community_database) as connection:
@@ -195,15 +269,15 @@ def test_community_forgets_served_vectors_after_a_year_unless_told_otherwise(com
                 (now - age, now - age),
             )
         connection.commit()
-        run_job(connection, "policy_retention", "served_vectors")
+        run_job(connection, "retention_job", "tapeline.served_vectors")
         assert connection.execute("SELECT served_timestamp FROM tapeline.served_vectors").fetchall() == [
             (now - timedelta(days=1),)
         ]
-        connection.execute("SELECT remove_retention_policy('tapeline.served_vectors')")
+        connection.execute("SELECT tapeline.set_retention('tapeline.served_vectors', NULL)")
         connection.commit()
         migrate(connection)
         assert connection.execute(
-            "SELECT count(*) FROM timescaledb_information.jobs WHERE proc_name = 'policy_retention'"
+            "SELECT count(*) FROM timescaledb_information.jobs WHERE proc_name IN ('policy_retention', 'retention_job')"
         ).fetchone() == (0,), "an operator's choice outlives a migration"
 
 
@@ -211,9 +285,9 @@ def run_job(connection: psycopg.Connection, procedure: str, table: str) -> None:
     """Do now what the edition's scheduler does in time."""
     row = connection.execute(
         "SELECT job_id FROM timescaledb_information.jobs WHERE proc_name = %s AND "
-        "(hypertable_name = %s OR hypertable_name IN (SELECT materialization_hypertable_name "
+        "(hypertable_name = %s OR config ->> 'table' = %s OR hypertable_name IN (SELECT materialization_hypertable_name "
         " FROM timescaledb_information.continuous_aggregates WHERE view_name = %s))",
-        (procedure, table, table),
+        (procedure, table, table, table),
     ).fetchone()
     assert row is not None, f"no job {procedure} for {table}"
     connection.commit()

@@ -1,7 +1,7 @@
 """Feast plug-ins, named by class path in any ``feature_store.yaml``; nothing else of Tapeline imports Feast.
 
 ``TimescaleOfflineStore`` with its source ``TimescaleSource`` and ``SavedDatasetTimescaleStorage``, and
-``PackedRedisOnlineStore``.
+``PackedRedisOnlineStore``; ``adhoc_source`` makes a source of a namespace of ad-hoc features.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tapeline.feast_ext.adhoc import adhoc_source as adhoc_source
     from tapeline.feast_ext.offline_store import TimescaleOfflineStore as TimescaleOfflineStore
     from tapeline.feast_ext.offline_store import TimescaleOfflineStoreConfig as TimescaleOfflineStoreConfig
     from tapeline.feast_ext.online_store import PackedRedisOnlineStore as PackedRedisOnlineStore
@@ -27,6 +28,7 @@ _HOMES = {
     "TimescaleOfflineStore": "offline_store",
     "TimescaleOfflineStoreConfig": "offline_store",
     "TimescaleSource": "source",
+    "adhoc_source": "adhoc",
     "retrieval_plan": "resolve",
 }
 

@@ -42,6 +42,24 @@ def source_columns(config: RepoConfig, source: DataSource) -> list[tuple[str, st
         return [(column.name, type_name(column.oid)) for column in table_columns(connection, source)]
 
 
+def summaries_read(config: RepoConfig, source: DataSource) -> list[str]:
+    """The daily summaries that a source reads, itself included and through any number of views, by name.
+
+    A query is looked through as a temporary view that is not kept. A database without Tapeline's schema has none.
+    """
+    with config.offline_store.connect() as connection, connection.transaction(force_rollback=True):
+        known = connection.execute("SELECT to_regprocedure('tapeline.summaries_read_by(regclass)')").fetchone()
+        if known is None or known[0] is None:
+            return []
+        connection.execute(
+            sql.SQL("CREATE TEMPORARY VIEW tapeline_source AS SELECT count(*) FROM {} AS s").format(
+                sql.SQL(source.get_table_query_string())
+            )
+        )
+        rows = connection.execute("SELECT tapeline.summaries_read_by('pg_temp.tapeline_source'::regclass)").fetchall()
+    return [str(row[0]) for row in rows]
+
+
 def is_set_by_database(config: RepoConfig, table: str, column: str) -> bool:
     """Whether a column of a table has a default, so that rows are pushed without it."""
     with config.offline_store.connect() as connection:

@@ -13,7 +13,7 @@ from feast.repo_config import RepoConfig
 from feast.value_type import ValueType
 
 from tapeline.core.errors import InvalidDataError, ParameterError, UnknownNameError
-from tapeline.feast_ext.introspection import source_columns
+from tapeline.feast_ext.introspection import source_columns, summaries_read
 from tapeline.feast_ext.types import value_type
 
 _TIMES = frozenset({"timestamp with time zone", "timestamp without time zone", "date"})
@@ -150,10 +150,17 @@ class TimescaleSource(DataSource):
         UnknownNameError
             If a column does not exist.
         InvalidDataError
-            If a time column holds no times, or the sequence no integers.
+            If a time column holds no times, or the sequence no integers; or if the source reads a daily summary.
         """
         columns = dict(source_columns(config, self))
         where = f"data source {self.name}"
+        if summaries := summaries_read(config, self):
+            raise InvalidDataError(
+                f"it reads {', '.join(summaries)}, a daily summary: it counts rows that were not known yet, and would be"
+                " a second definition of a feature",
+                where=where,
+                remedy="Read the rows themselves, and let a feature view sum them up",
+            )
         times = (self.timestamp_field, self.available_timestamp_column, self.created_timestamp_column)
         for name, allowed in (*((name, _TIMES) for name in times), (self.sequence_column, _INTEGERS)):
             if not name:

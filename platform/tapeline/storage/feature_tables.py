@@ -29,6 +29,7 @@ from tapeline.core.timestamps import from_us
 from tapeline.features.lineage import lineage_changes
 from tapeline.features.view import FeatureViewSpec
 from tapeline.storage.arrow import copy_arrow, read_arrow
+from tapeline.storage.feature_definitions import write_definitions
 
 SCHEMA = "features"
 _TIMESTAMP = pa.timestamp("us", tz="UTC")
@@ -85,7 +86,7 @@ def registered_views(connection: psycopg.Connection[Any]) -> list[RegisteredView
 
 
 def register_view(connection: psycopg.Connection[Any], spec: FeatureViewSpec) -> bool:
-    """Register a view version and create its table; nothing happens if both are there.
+    """Register a view version, describe its features and create its table; nothing happens if all are there.
 
     Parameters
     ----------
@@ -113,6 +114,7 @@ def register_view(connection: psycopg.Connection[Any], spec: FeatureViewSpec) ->
         ).fetchone()
         if row is not None:
             _require_same_lineage(spec, *row)
+            write_definitions(connection, spec)
             return False
         connection.execute(
             "INSERT INTO tapeline.feature_view_versions"
@@ -126,6 +128,7 @@ def register_view(connection: psycopg.Connection[Any], spec: FeatureViewSpec) ->
                 Jsonb(spec.definition()),
             ),
         )
+        write_definitions(connection, spec)
         _create_table(connection, spec)
     return True
 
@@ -157,7 +160,7 @@ def _create_table(connection: psycopg.Connection[Any], spec: FeatureViewSpec) ->
             " created_timestamp DESC)"
         ).format(sql.Identifier(f"{spec.table}_key"), table)
     )
-    connection.execute("SELECT tapeline.make_hypertable(%s::regclass)", (qualified_name(spec),))
+    connection.execute("SELECT tapeline.fit_feature_table(%s::regclass)", (qualified_name(spec),))
 
 
 def append_rows(

@@ -29,6 +29,10 @@ CREATE TABLE IF NOT EXISTS tapeline.schema_migrations (
     applied_timestamp   timestamptz NOT NULL DEFAULT now()
 )
 """
+_UNDESCRIBED = """
+SELECT EXISTS (SELECT FROM tapeline.feature_view_versions v WHERE NOT EXISTS (
+    SELECT FROM tapeline.feature_definitions d WHERE d.view = v.view AND d.version = v.version))
+"""
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,8 @@ def migrate(
     """Bring a database's schema up to this version of Tapeline.
 
     Each file is applied in a transaction of its own and recorded with its SHA-256; several processes may do this at once and
-    take turns. Afterwards the tables are fitted to the database's TimescaleDB edition, which may have changed since.
+    take turns. Afterwards the tables are fitted to the database's TimescaleDB edition, which may have changed since, and the
+    features of views that an earlier version registered are described.
 
     Parameters
     ----------
@@ -128,6 +133,13 @@ def migrate(
         connection.execute(_TAKE_TURNS)
         _set_local(connection, "tapeline.chunk_interval", f"{chunk_interval_us} microseconds")
         connection.execute("SELECT tapeline.fit_edition()")
+        connection.execute("SELECT tapeline.fit_edition_store()")
+    if connection.execute(_UNDESCRIBED).fetchone() == (True,):
+        from tapeline.storage.feature_definitions import describe_registered  # compilers, for an older database only
+
+        connection.commit()
+        describe_registered(connection)
+    connection.commit()
     return names
 
 

@@ -149,7 +149,7 @@ def append_rows(
     Raises
     ------
     InvalidDataError
-        If a column is missing, or one key comes twice with different content.
+        If a column is missing, one key comes twice with different content, or a row lies before what retention dropped.
     NaiveTimestampError
         If a timestamp column has no time zone.
     ParameterError
@@ -165,11 +165,28 @@ def append_rows(
     now_us = (clock or LiveClock()).now_us()
     counts = AppendCounts(unchanged=repeated)
     with _turn(connection, table, source), connection.transaction(), connection.cursor(row_factory=tuple_row) as cursor:
+        _refuse_dropped(cursor, table, frame)
         if not kept.is_empty():
             counts += _append(cursor, table, kept, source, declared_lag_us, now_us)
         if not retracted.is_empty():
             counts += _retract(cursor, table, retracted, source, now_us)
     return counts
+
+
+def _refuse_dropped(cursor: psycopg.Cursor[Any], table: RawTable, frame: pl.DataFrame) -> None:
+    """Refuse rows from before what retention dropped: features could not be computed with them."""
+    first = frame.select(pl.col("event_timestamp").min()).item()
+    found = cursor.execute(
+        "SELECT refused_before FROM tapeline.retention_horizons WHERE table_name = %s AND refused_before > %s",
+        (table.name, first),
+    ).fetchone()
+    if found is not None:
+        raise InvalidDataError(
+            f"a row of {first} lies before {found[0]}, up to where retention dropped rows that features would need to take"
+            " it in",
+            where=table.name,
+            remedy="Leave such rows out, as with: tapeline ingest SOURCE --since",
+        )
 
 
 def _frame(rows: pa.Table) -> pl.DataFrame:
