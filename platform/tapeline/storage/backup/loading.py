@@ -26,6 +26,21 @@ _PIECE_BYTES = 1 << 20
 _LOCK_TIMEOUT = "30s"
 
 
+_OWN = "NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.objid = o.oid AND d.deptype IN ('e', 'i'))"
+_OBJECTS = (
+    f"""SELECT 'TABLE', o.oid::regclass::text FROM pg_class o
+        WHERE o.relnamespace = %(schema)s::regnamespace AND o.relkind IN ('r', 'p') AND NOT o.relispartition AND {_OWN}""",
+    f"""SELECT CASE o.relkind WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW' ELSE 'SEQUENCE' END,
+        o.oid::regclass::text FROM pg_class o
+        WHERE o.relnamespace = %(schema)s::regnamespace AND o.relkind IN ('v', 'm', 'S') AND {_OWN}""",
+    f"""SELECT CASE o.prokind WHEN 'p' THEN 'PROCEDURE' WHEN 'a' THEN 'AGGREGATE' ELSE 'FUNCTION' END,
+        o.oid::regprocedure::text FROM pg_proc o WHERE o.pronamespace = %(schema)s::regnamespace AND {_OWN}""",
+    f"""SELECT 'TYPE', o.oid::regtype::text FROM pg_type o
+        WHERE o.typnamespace = %(schema)s::regnamespace AND o.typtype IN ('d', 'e', 'r') AND {_OWN}""",
+)
+"""Kinds and names of what a schema holds that belongs to no extension."""
+
+
 @dataclass(frozen=True)
 class Loaded:
     """What a restore did.
@@ -163,9 +178,24 @@ def _clear(
                     remedy="Restore into another database, or pass --overwrite to lose what is there",
                 )
     for schema in SCHEMAS:
-        cursor.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(schema)))
+        _drop_schema(cursor, schema)
     for table in others:
         cursor.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(table.identifier))
+
+
+def _drop_schema(cursor: psycopg.Cursor[Any], schema: str) -> None:
+    """Drop a schema; one that an extension was created in is emptied of all else. TimescaleDB's is where a role is called
+    like the schema, and a session cannot create it again.
+    """
+    extended = cursor.execute(
+        "SELECT 1 FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace WHERE n.nspname = %s", (schema,)
+    ).fetchone()
+    if extended is None:
+        cursor.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(schema)))
+        return
+    for query in _OBJECTS:
+        while row := cursor.execute(query + " LIMIT 1", {"schema": schema}).fetchone():  # type: ignore[operator]
+            cursor.execute(f"DROP {row[0]} {row[1]} CASCADE")  # a cascade may take the next ones along
 
 
 def _fill(

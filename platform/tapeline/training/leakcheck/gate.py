@@ -197,8 +197,8 @@ def _check_planted(report: LeakReport, subject: Subject, sizes: SampleSizes) -> 
         return
     count = len(subject.selection.output_names)
     controls = ", ".join(f"{name} {found}/{count}" for name, found in result.controls.items())
-    note = f"{result.units} rows, bound {result.bound:.3f}; leaks on purpose found by: {controls}"
-    report.add(planted.CHECK, subject.name, result.scores, planted.faults_of(result, subject.name), note)
+    note = f"{result.units} rows; leaks on purpose found by: {controls}; by none: {len(result.blind)}"
+    report.add(planted.CHECK, subject.name, result.tests, planted.faults_of(result, subject.name), note)
 
 
 def _entity_rows(samples: Sequence[Sampled]) -> pa.Table:

@@ -2,13 +2,12 @@
 
 A made-up series is given to the view's kernels at the times of a real one. For each row of the view a coin is thrown, and
 shown by a correction of the raw row that becomes available one microsecond after the moment at which the view's row is
-read. So what the join gives at that moment cannot depend on the coin, and
+read. Each feature, and its change, guesses the coin of its row and that of the next by whether it lies above or below the
+median of what was read before. The guess is made before the coin can be seen, so the right guesses among those made are
+as many as heads of a fair coin, whatever the feature is. The binomial tail of their number, times the number of guesses
+that could have been made and of sequences looked at, bounds the probability of a false alarm.
 
-    score = mean over rows of coin × sign(feature, or its change, against the median of what was read before)
-
-is a martingale's mean: by Azuma and Hoeffding it passes sqrt(2 ln(2 m / α) / n) with a probability of at most α over all m
-scores, whatever the features are. The same is done three times with a leak on purpose, which must be found: that shows
-what the test can see.
+The same is done three times with a leak on purpose, which must be found: that shows what the test can see.
 """
 
 from __future__ import annotations
@@ -16,6 +15,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import cache
+from math import comb
 
 import numpy as np
 import pyarrow as pa
@@ -34,8 +36,8 @@ from tapeline.training.leakcheck.report import Fault
 from tapeline.training.leakcheck.subject import NO_ROW_US, SampleSizes, Subject, chosen_versions
 
 CHECK = "planted signal"
-ALPHA = 1e-4
-"""Probability of a false alarm, over all features of a view."""
+ALPHA = 1e-3
+"""Bound on the probability of a false alarm, over all features of a view."""
 RAW_ROWS_MAX = 200_000
 _TABLE = "tapeline_planted"
 _SYMBOL = "planted"
@@ -43,7 +45,8 @@ _NO_FLOOR = AvailableFloor(LONG_AGO_US, LONG_AGO_US)
 _UTC = pa.timestamp("us", tz="UTC")
 _JUMP = 0.05
 _SPACING = 64
-_UNITS_MIN = 50
+_UNITS_MIN = 150
+_MISSES = (0, 1)  # the coin of the row that is read, and of the next
 
 
 @dataclass(frozen=True)
@@ -58,13 +61,14 @@ class Series:
         int64 (n,): the raw row that each coin is shown in.
     coins
         float64 (n,): −1 or 1.
-    moments_us
-        int64 (n,): when the view's row is read.
+    event_us, moments_us
+        int64 (n,): event of the view's row, and when it is read.
     """
 
     first: Versions
     rows: Integers
     coins: Floats
+    event_us: Integers
     moments_us: Integers
 
     def corrections(self, available_us: Integers) -> Versions:
@@ -88,12 +92,10 @@ class PlantedResult:
 
     Attributes
     ----------
-    units, scores
-        Rows read, and scores computed.
-    bound
-        What no score passes unless something leaks.
+    units, tests
+        Rows read, and sequences of guesses.
     found
-        Features that found the coin, with their greatest score.
+        Features that found the coin, with the bound on the probability of that by chance.
     controls
         Of each leak on purpose: how many features found the coin.
     blind
@@ -101,8 +103,7 @@ class PlantedResult:
     """
 
     units: int
-    scores: int
-    bound: float
+    tests: int
     found: dict[str, float]
     controls: dict[str, int]
     blind: tuple[str, ...]
@@ -113,38 +114,35 @@ def check_planted(subject: Subject, sizes: SampleSizes) -> PlantedResult | None:
     series = _plant(subject, sizes)
     if series is None:
         return None
-    after = series.moments_us + 1
-    clean = _computed(subject, series, after)
+    clean = _computed(subject, series, series.moments_us + 1)
     with _stored(subject, clean) as selection:
-        honest = _scores(subject, selection, series)
-        unheeded = _scores(subject, replace(selection, available_column=None), series)
+        honest = _chances(subject, selection, series, series.moments_us)
+        unheeded = _chances(subject, replace(selection, available_column=None), series, series.event_us)
     with _stored(subject, _computed(subject, series, series.first.available_us[series.rows])) as selection:
-        early = _scores(subject, selection, series)
+        early = _chances(subject, selection, series, series.moments_us)
     with _stored(subject, _one_ahead(clean)) as selection:
-        ahead = _scores(subject, selection, series)
+        ahead = _chances(subject, selection, series, series.moments_us)
     names = subject.selection.output_names
-    bound = float(np.sqrt(2.0 * np.log(2.0 * 2 * len(names) / ALPHA) / len(series.coins)))
     controls = {
         "corrections available at once": early,
         "available times not heeded": unheeded,
         "one row ahead": ahead,
     }
-    seen = np.max([scores for scores in controls.values()], axis=0)
+    seen = np.min([*controls.values()], axis=0)
     return PlantedResult(
         units=len(series.coins),
-        scores=2 * len(names),
-        bound=bound,
-        found={names[i]: float(honest[i]) for i in np.flatnonzero(honest > bound).tolist()},
-        controls={name: int((scores > bound).sum()) for name, scores in controls.items()},
-        blind=tuple(names[i] for i in np.flatnonzero(seen <= bound).tolist()),
+        tests=len(names) * _SEQUENCES,
+        found={names[i]: float(honest[i]) for i in np.flatnonzero(honest <= ALPHA).tolist()},
+        controls={name: int((chances <= ALPHA).sum()) for name, chances in controls.items()},
+        blind=tuple(names[i] for i in np.flatnonzero(seen > ALPHA).tolist()),
     )
 
 
 def faults_of(result: PlantedResult, view: str) -> list[Fault]:
     """What is wrong: features that found the coin, and leaks on purpose that nobody found."""
     faults = [
-        Fault(CHECK, view, name, detail=f"found what only the future knows: score {score:.3f}, bound {result.bound:.3f}")
-        for name, score in result.found.items()
+        Fault(CHECK, view, name, detail=f"found what only the future knows; by chance with probability below {chance:.1g}")
+        for name, chance in result.found.items()
     ]
     faults += [
         Fault(CHECK, view, detail=f"the test is blind: no feature found the leak on purpose, {name}")
@@ -163,15 +161,17 @@ def _plant(subject: Subject, sizes: SampleSizes) -> Series | None:
     random = np.random.default_rng([sizes.seed, 3])
     first = replace(first, values=_made_up(first.values, random))
     finished = _finished(subject, first, sizes.units)
-    if len(finished.event_us) < _UNITS_MIN:
-        return None
     rows = _last_raw_rows(subject, first, finished)
     kept = (rows >= 0) & np.append(np.diff(finished.available_us) > 1, True)
     kept &= np.append(np.diff(rows) > 0, True)
     units = np.flatnonzero(kept)[: sizes.units]
+    if len(units) < _UNITS_MIN:
+        return None
     coins = random.choice([-1.0, 1.0], size=len(units))
     last = int(rows[units].max()) + 1
-    return Series(chosen_versions(first, np.arange(last)), rows[units], coins, finished.available_us[units])
+    return Series(
+        chosen_versions(first, np.arange(last)), rows[units], coins, finished.event_us[units], finished.available_us[units]
+    )
 
 
 def _first_sightings(versions: Versions) -> Versions:
@@ -328,20 +328,35 @@ def _stored(subject: Subject, rows: NewRows) -> Iterator[ViewSelection]:
         cursor.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier("pg_temp", _TABLE)))
 
 
-def _scores(subject: Subject, selection: ViewSelection, series: Series) -> Floats:
-    """The greatest score of each feature, of its value and of its change, shape (features,)."""
+def _chances(subject: Subject, selection: ViewSelection, series: Series, moments_us: Integers) -> Floats:
+    """For each feature a bound on the probability that it guessed so well by chance, shape (features,)."""
     planted = replace(subject, selection=selection, keys={_SYMBOL: (_SYMBOL,)}, vintage_us=_FAR_US)
-    found = planted.join([_SYMBOL] * len(series.coins), series.moments_us)
+    found = planted.join([_SYMBOL] * len(series.coins), moments_us)
     values = np.where((found.event_us == NO_ROW_US)[:, None], np.nan, found.values)
     changes = np.vstack([np.full((1, values.shape[1]), np.nan), np.diff(values, axis=0)])
-    signs = np.stack([_against_the_past(values), _against_the_past(changes)])
-    return np.asarray(np.abs((signs * series.coins[:, None]).mean(axis=1)).max(axis=0))
+    least = np.ones(values.shape[1])
+    for guesses in (_guesses(values), _guesses(changes)):
+        for ahead in _MISSES:
+            right = guesses[: len(guesses) - ahead] * series.coins[ahead:, None]
+            made, agreed = (right != 0).sum(axis=0), np.abs(right.sum(axis=0))
+            tails = [_tail(int(n), int(n + excess) // 2) for n, excess in zip(made, agreed, strict=True)]
+            least = np.minimum(least, np.array(tails) * len(right) * values.shape[1] * _SEQUENCES)
+    return least
 
 
+_SEQUENCES = 2 * len(_MISSES)
 _FAR_US = 32_503_680_000_000_000  # the year 3000: the planted rows' recording times are made up
 
 
-def _against_the_past(values: Floats) -> Floats:
+@cache
+def _tail(guesses: int, right: int) -> float:
+    """Probability that of so many guesses at a fair coin at least so many are right, or wrong."""
+    if 2 * right <= guesses:
+        return 1.0
+    return float(Fraction(2 * sum(comb(guesses, k) for k in range(right, guesses + 1)), 2**guesses))
+
+
+def _guesses(values: Floats) -> Floats:
     """Sign of each value against the median of the values before it, column by column; 0 where either is missing."""
     signs = np.zeros(values.shape)
     for row in range(1, len(values)):
@@ -349,5 +364,3 @@ def _against_the_past(values: Floats) -> Floats:
         below, above = (past < values[row]).sum(axis=0), (past > values[row]).sum(axis=0)
         signs[row] = np.sign(below - above)
     return signs
-
-
