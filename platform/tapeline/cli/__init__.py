@@ -11,7 +11,9 @@ from tapeline import __version__
 from tapeline.cli.app import report_error
 from tapeline.cli.faults import as_tapeline_error
 
-COMMAND_MODULES = ("servers", "ingest", "quarantine", "features", "backfill", "export", "train", "serve", "demo", "backup")
+COMMAND_MODULES = (
+    "servers", "ingest", "quarantine", "features", "backfill", "export", "leakcheck", "train", "serve", "demo", "backup",
+)  # fmt: skip
 
 
 def _version(value: bool) -> None:

@@ -188,10 +188,10 @@ def _policies(cursor: psycopg.Cursor[Any]) -> list[SavedPolicy]:
             coalesce(job.config ->> 'drop_after', job.config ->> 'compress_after')
         FROM tapeline.edition_policies noted
         LEFT JOIN timescaledb_information.continuous_aggregates summary
-            ON format('%I.%I', summary.view_schema, summary.view_name) = noted.table_name
+            ON summary.view_schema || '.' || summary.view_name = noted.table_name
         LEFT JOIN timescaledb_information.jobs job
-            ON format('%I.%I', job.hypertable_schema, job.hypertable_name) IN (noted.table_name,
-                format('%I.%I', summary.materialization_hypertable_schema, summary.materialization_hypertable_name))
+            ON job.hypertable_schema || '.' || job.hypertable_name IN (noted.table_name,
+                summary.materialization_hypertable_schema || '.' || summary.materialization_hypertable_name)
             AND job.proc_name = CASE noted.policy WHEN 'refresh' THEN 'policy_refresh_continuous_aggregate'
                                 ELSE 'policy_' || noted.policy END
         ORDER BY 1, 2

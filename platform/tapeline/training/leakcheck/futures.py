@@ -99,6 +99,8 @@ def _other_versions(versions: Versions, moment_us: int, random: np.random.Genera
     values[future, content] = values[random.permutation(future), content]
     values[future, content] *= random.uniform(0.5, 2.0, size=(len(future), 1))
     live[future] &= random.random(len(future)) > 0.1
+    if values.shape[1] == 2:  # a trade without a usable price or size is none
+        live &= np.isfinite(values).all(axis=1) & (values[:, 0] > 0) & (values[:, 1] >= 0)
     return replace(versions, values=values, live=live)
 
 

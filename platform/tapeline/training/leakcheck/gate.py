@@ -16,6 +16,7 @@ from tapeline.datasets.plan import RetrievalPlan
 from tapeline.datasets.point_in_time import as_of_join
 from tapeline.datasets.vintage import resolve_vintage
 from tapeline.features.testing import run_checks
+from tapeline.features.versions import Integers
 from tapeline.features.view import FeatureViewSpec
 from tapeline.indicators import indicator_named
 from tapeline.storage.feature_tables import RegisteredView, registered_views
@@ -28,6 +29,7 @@ from tapeline.training.leakcheck.subject import (
     SampleSizes,
     Subject,
     choose_moments,
+    fresh_moments,
     open_subject,
     specification,
 )
@@ -98,6 +100,7 @@ def leakcheck(
         registered = registered_views(connection)
     functions = {each.view: each for each in own_features}
     samples: list[Sampled] = []
+    fresh: list[tuple[list[str], Integers]] = []
     for selection in plan.views:
         notify(f"{selection.view}@{selection.version}")
         spec = specification(selection, registered)
@@ -111,12 +114,13 @@ def leakcheck(
             )
         sample = subject.join(entities, moments_us)
         samples.append(sample)
+        fresh.append(fresh_moments(subject, sizes))
         _check_view(report, subject, sample, sizes, registered, functions, advance)
-    rows = _entity_rows(samples) if plan.entity_columns == ("symbol",) else None
     notify("labels")
-    if rows is not None:
-        cases, faults, note = outcomes.check_labels(connection, plan, rows, labels, vintage_us)
+    if plan.entity_columns == ("symbol",):
+        cases, faults, note = outcomes.check_labels(connection, plan, _entity_rows(fresh), labels, vintage_us)
         report.add(outcomes.LABELS, plan.service, cases, faults, note)
+        rows = _entity_rows([(sample.entities, sample.moments_us) for sample in samples])
         for view in on_demand_views:
             notify(view.name)
             joined = as_of_join(connection, plan.views, rows, vintage_us=vintage_us)
@@ -201,12 +205,13 @@ def _check_planted(report: LeakReport, subject: Subject, sizes: SampleSizes) -> 
     report.add(planted.CHECK, subject.name, result.tests, planted.faults_of(result, subject.name), note)
 
 
-def _entity_rows(samples: Sequence[Sampled]) -> pa.Table:
+def _entity_rows(samples: Sequence[tuple[list[str], Integers]]) -> pa.Table:
+    """Each entity and moment once, in order of time."""
     pairs = sorted(
         {
             (moment, entity)
-            for sample in samples
-            for entity, moment in zip(sample.entities, sample.moments_us.tolist(), strict=True)
+            for entities, moments_us in samples
+            for entity, moment in zip(entities, moments_us.tolist(), strict=True)
         }
     )
     moments = pa.array(np.array([moment for moment, _ in pairs], dtype=np.int64)).cast(_UTC)

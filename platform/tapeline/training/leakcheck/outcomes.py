@@ -19,8 +19,8 @@ from tapeline.training.leakcheck.report import Fault
 from tapeline.training.leakcheck.subject import numbers
 
 LABELS = "labels"
-_CORRELATION_MAX = 0.95
-_ROWS_MIN = 20
+_CORRELATION_MAX = 0.85
+_ROWS_MIN = 30
 _UTC = pa.timestamp("us", tz="UTC")
 
 

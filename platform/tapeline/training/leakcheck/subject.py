@@ -26,6 +26,7 @@ from tapeline.storage.feature_tables import SCHEMA, RegisteredView
 from tapeline.storage.snapshots import read_progress
 
 _UTC = pa.timestamp("us", tz="UTC")
+_LABELLED_MIN = 60
 _BEFORE_ALL = (BEGINNING_US, -(2**63))
 
 
@@ -330,6 +331,20 @@ def choose_moments(subject: Subject, sizes: SampleSizes) -> tuple[list[str], Int
         names += [entity] * len(taken)
         moments += sorted(taken)
     return names, np.array(moments, dtype=np.int64)
+
+
+def fresh_moments(subject: Subject, sizes: SampleSizes) -> tuple[list[str], Integers]:
+    """Entity rows for labels: moments at which a row of the view had just become available."""
+    names: list[str] = []
+    moments: list[Integers] = []
+    for place, entity in enumerate(subject.entities):
+        _, _, available = stored_rows(subject, entity)
+        times = np.unique(available)
+        count = min(len(times), max(sizes.moments, _LABELLED_MIN))
+        chosen = np.random.default_rng([sizes.seed, place, 5]).choice(times, size=count, replace=False)
+        names += [entity] * count
+        moments.append(np.sort(chosen))
+    return names, np.concatenate(moments) if moments else np.empty(0, dtype=np.int64)
 
 
 def _corrections(raw: Versions) -> Integers:
