@@ -20,7 +20,6 @@ from tapeline.compute import backfill
 from tapeline.core.errors import IntegrityError, ParameterError, SchemaError
 from tapeline.datasets import Generated, export, rebuild
 from tapeline.datasets.point_in_time import as_of_join
-from tapeline.features.request import FeatureRequest
 from tapeline.registry import Registry
 from tapeline.registry.backup import backup, restore, verify_backup
 from tapeline.registry.store import FolderStore
@@ -207,7 +206,9 @@ def test_vintages_rebuilds_and_later_corrections_survive(connection, other, tmp_
         assert again.manifest.content_sha256 == old.content_sha256
     rows = pq.read_table(tmp_path / "early" / "entities.parquet")
     for vintage_us in (first.as_of_us - 1, first.as_of_us, second.as_of_us - 1, second.as_of_us, None):
-        here, there = (as_of_join(c, PLAN.views, rows, vintage_us=vintage_us, with_times=True) for c in (connection, other))
+        here, there = (
+            as_of_join(c, PLAN.views, rows, vintage_us=vintage_us, with_times=True) for c in (connection, other)
+        )
         assert pl.DataFrame(here).equals(pl.DataFrame(there)), "NaN equal to NaN"
     # The restored database goes on: the same correction gives the same rows on both.
     for database in (connection, other):
@@ -263,7 +264,10 @@ DAMAGE = {
         lambda folder: os.truncate(folder / "tables/features.tiny__v1.copy.zst", 100),
         r"features\.tiny__v1 has SHA-256",
     ),
-    "a lost file": (lambda folder: (folder / "tables/tapeline.trades.copy.zst").unlink(), r"tapeline\.trades is missing"),
+    "a lost file": (
+        lambda folder: (folder / "tables/tapeline.trades.copy.zst").unlink(),
+        r"tapeline\.trades is missing",
+    ),
     "a strange file": (lambda folder: (folder / "tables/x").touch(), "tables/x is not part"),
     "an edited manifest": (edit_manifest, "the manifest has SHA-256"),
     "half a manifest": (lambda folder: os.truncate(folder / "manifest.json", 500), "the manifest is damaged"),
@@ -281,7 +285,7 @@ def test_a_damaged_backup_is_refused_by_name(name, saved, other):
 
 
 def test_a_file_that_changes_after_it_was_verified_rolls_everything_back(saved, other, monkeypatch):
-    manifest, folder = saved
+    _, folder = saved
     real = migrations_module.apply_migrations
 
     def damage_then_apply(*arguments, **options):
@@ -294,8 +298,8 @@ def test_a_file_that_changes_after_it_was_verified_rolls_everything_back(saved, 
     assert content(other) == {}
 
 
-def test_a_database_in_use_is_left_alone_unless_told(saved, connection, database):
-    manifest, folder = saved
+def test_a_database_in_use_is_left_alone_unless_told(saved, connection):
+    _, folder = saved
     before = content(connection)
     with pytest.raises(ParameterError, match=r"not empty: .* has rows.*--overwrite"):
         restore(connection, folder, None)
@@ -367,7 +371,9 @@ def run(action: str, url: str, folder: Path) -> subprocess.Popen[str]:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_backup_that_is_killed_leaves_no_folder_and_the_next_removes_what_it_left(seed, connection, database, tmp_path):
+def test_a_backup_that_is_killed_leaves_no_folder_and_the_next_removes_what_it_left(
+    seed, connection, database, tmp_path
+):
     market(connection)
     started = time.perf_counter()
     backup(connection, tmp_path / "whole", None)

@@ -58,37 +58,40 @@ def plan_of(*specs: FeatureViewSpec, **changes: object) -> RetrievalPlan:
     return RetrievalPlan("small", tuple(selection(spec, **changes) for spec in specs))
 
 
-def daily(connection: psycopg.Connection, count: int = 320, *, split: bool = True, adjusted: bool = False) -> None:
+def daily(
+    connection: psycopg.Connection, count: int = 320, *, adjusted: bool = False, source: str = "small-daily"
+) -> None:
     """Daily bars of two symbols with a split, corrections, late rows and a retraction, as a vendor would deliver them."""
     sessions = sessions_from("2010-01-04", count)
     random = np.random.default_rng(3)
-    _source(connection, "small-daily", "bars")
+    _source(connection, source, "bars", "XNYS")
     at = int(sessions.open_us[count // 2])
-    if split:
-        connection.execute(
-            "INSERT INTO tapeline.corporate_actions (symbol, kind, event_timestamp, available_timestamp, ratio, source)"
-            " VALUES ('AAA', 'split', %s, %s, 4, 'test')",
-            (from_us(at), from_us(at - 5 * DAY_US)),
-        )
+    connection.execute(
+        "INSERT INTO tapeline.corporate_actions (symbol, kind, event_timestamp, available_timestamp, ratio, source)"
+        " VALUES ('AAA', 'split', %s, %s, 4, 'test')",
+        (from_us(at), from_us(at - 5 * DAY_US)),
+    )
     for symbol in ("AAA", "BBB"):
         close = 50 * np.exp(np.cumsum(random.normal(scale=0.02, size=count)))
-        if split and symbol == "AAA" and not adjusted:
+        if symbol == "AAA" and not adjusted:
             close[sessions.close_us > at] /= 4
         for i, (start, end) in enumerate(zip(sessions.open_us.tolist(), sessions.close_us.tolist(), strict=True)):
             available = end + LAG_US + (2 * DAY_US if i % 37 == 5 else 0)
-            _bar(connection, symbol, start, end, available, close[i])
+            _bar(connection, source, symbol, start, end, available, close[i])
             if i % 41 == 7:
-                _bar(connection, symbol, start, end, available + 3 * DAY_US, close[i] * 1.1)
+                _bar(connection, source, symbol, start, end, available + 3 * DAY_US, close[i] * 1.1)
             if i % 97 == 60:
-                _bar(connection, symbol, start, end, available + DAY_US, close[i], deleted=True)
+                _bar(connection, source, symbol, start, end, available + DAY_US, close[i], deleted=True)
     connection.commit()
 
 
-def trades(connection: psycopg.Connection, minutes: int = 400) -> None:
+def trades(
+    connection: psycopg.Connection, minutes: int = 400, *, source: str = "small-trades", calendar: str = "XNYS"
+) -> None:
     """Trades of one symbol with gaps, late ones and corrections."""
     sessions = sessions_from("2010-01-04", 2)
     random = np.random.default_rng(4)
-    _source(connection, "small-trades", "trades")
+    _source(connection, source, "trades", calendar)
     price, sequence = 100.0, 0
     rows = []
     for minute in range(minutes):
@@ -105,8 +108,8 @@ def trades(connection: psycopg.Connection, minutes: int = 400) -> None:
     with connection.cursor() as cursor:
         cursor.executemany(
             "INSERT INTO tapeline.trades (source, symbol, event_timestamp, available_timestamp, sequence, price, size)"
-            " VALUES ('small-trades', 'AAA', %s, %s, %s, %s, %s)",
-            [(from_us(event), from_us(available), *rest) for event, available, *rest in rows],
+            " VALUES (%s, 'AAA', %s, %s, %s, %s, %s)",
+            [(source, from_us(event), from_us(available), *rest) for event, available, *rest in rows],
         )
     connection.commit()
 
@@ -116,17 +119,17 @@ def fill(connection: psycopg.Connection, *specs: FeatureViewSpec) -> None:
         backfill(connection, spec)
 
 
-def _source(connection: psycopg.Connection, name: str, kind: str) -> None:
+def _source(connection: psycopg.Connection, name: str, kind: str, calendar: str) -> None:
     connection.execute(
-        "INSERT INTO tapeline.sources (source, kind, declared_lag_us, calendar) VALUES (%s, %s, %s, 'XNYS')",
-        (name, kind, LAG_US),
+        "INSERT INTO tapeline.sources (source, kind, declared_lag_us, calendar) VALUES (%s, %s, %s, %s)",
+        (name, kind, LAG_US, calendar),
     )
 
 
-def _bar(connection, symbol, start, end, available, close, *, deleted=False) -> None:
+def _bar(connection, source, symbol, start, end, available, close, *, deleted=False) -> None:
     connection.execute(
         "INSERT INTO tapeline.bars (source, symbol, start_timestamp, event_timestamp, available_timestamp, open, high, low,"
-        " close, volume, deleted) VALUES ('small-daily', %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
-        (symbol, from_us(start), from_us(end), from_us(available), close * 0.99, close * 1.02, close * 0.98, close,
+        " close, volume, deleted) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+        (source, symbol, from_us(start), from_us(end), from_us(available), close * 0.99, close * 1.02, close * 0.98, close,
          1e6 + end % 997, deleted),
     )  # fmt: skip

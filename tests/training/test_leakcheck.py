@@ -100,7 +100,9 @@ def test_values_available_too_early(daily):
     daily.commit()
     report = check(daily)
     assert {"truncated history", "available before its inputs"} <= failed(report)
-    with pytest.raises(FeatureCheckError, match=r"truncated history: small_daily@1:small_daily__\w+ of (AAA|BBB) at 201"):
+    with pytest.raises(
+        FeatureCheckError, match=r"truncated history: small_daily@1:small_daily__\w+ of (AAA|BBB) at 201"
+    ):
         report.require_clean()
     explained = [fault.detail for fault in report.faults if "it knows what was only available from" in fault.detail]
     assert any("row at 201" in detail for detail in explained), "the row of the future is named"
@@ -149,7 +151,9 @@ def test_features_of_prices_adjusted_later(daily):
     """Raw rows as traded, but the features were computed from prices divided by a split that came later."""
     daily.execute(
         f"UPDATE {TABLE} SET ema_3 = ema_3 / 4 FROM tapeline.corporate_actions a"
-        f" WHERE {TABLE}.symbol = a.symbol AND {TABLE}.event_timestamp < a.event_timestamp".replace(f"{TABLE}.", "small_daily__v1.")
+        f" WHERE {TABLE}.symbol = a.symbol AND {TABLE}.event_timestamp < a.event_timestamp".replace(
+            f"{TABLE}.", "small_daily__v1."
+        )
     )
     daily.commit()
     report = check(daily)
@@ -187,7 +191,9 @@ def own(compute) -> OwnFeatures:
 
 def honest(frame: pl.DataFrame) -> pl.DataFrame:
     close = pl.col("close")
-    return frame.select("event_timestamp", momentum=(close / close.shift(5)).log(), secret=(close.shift(-5) / close).log())
+    return frame.select(
+        "event_timestamp", momentum=(close / close.shift(5)).log(), secret=(close.shift(-5) / close).log()
+    )
 
 
 def test_features_that_users_compute_themselves(daily):

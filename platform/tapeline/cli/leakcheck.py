@@ -108,7 +108,9 @@ def _own(text: str, connection: Any) -> OwnFeatures:
     module, _, name = target.partition(":")
     if not (view and module and name and source):
         raise ParameterError(f"{text!r} is malformed", where="--own", remedy="Write VIEW=MODULE:FUNCTION@SOURCE")
-    kinds = dict(connection.execute("SELECT source, kind FROM tapeline.sources WHERE kind IN ('bars', 'trades')").fetchall())
+    kinds = dict(
+        connection.execute("SELECT source, kind FROM tapeline.sources WHERE kind IN ('bars', 'trades')").fetchall()
+    )
     connection.rollback()
     if source not in kinds:
         raise UnknownNameError("source of bars or trades", source, kinds, where="--own")

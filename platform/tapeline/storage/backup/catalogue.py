@@ -162,7 +162,7 @@ def describe_tables(connection: psycopg.Connection[Any], schemas: Sequence[str])
         constraints = _grouped(cursor.execute(_CONSTRAINTS, oids).fetchall())
         indexes = _grouped(cursor.execute(_INDEXES, oids).fetchall())
         chunked = cursor.execute("SELECT to_regclass('timescaledb_information.dimensions') IS NOT NULL").fetchone()
-        times = dict(cursor.execute(_HYPERTABLES).fetchall()) if chunked and chunked[0] else {}
+        times: dict[str, str] = dict(cursor.execute(_HYPERTABLES).fetchall()) if chunked and chunked[0] else {}
     tables = []
     for oid, (schema, name) in names.items():
         full_name = f"{schema}.{name}"
@@ -260,9 +260,12 @@ def create_table(connection: psycopg.Connection[Any], table: TableDescription) -
         If the description holds something else than names, types and plain defaults.
     """
     parts = [_column_sql(table.full_name, column) for column in table.columns]
-    for key in table.keys:
-        kind = sql.SQL("PRIMARY KEY ({})" if key.primary else "UNIQUE ({})")
-        parts.append(kind.format(sql.SQL(", ").join(map(sql.Identifier, key.columns))))
+    parts += [
+        sql.SQL("PRIMARY KEY ({})" if key.primary else "UNIQUE ({})").format(
+            sql.SQL(", ").join(map(sql.Identifier, key.columns))
+        )
+        for key in table.keys
+    ]
     for check in table.checks:
         if check.operator not in {">=", "<=", "<", ">"}:
             raise _cannot(table.full_name, f"operator {check.operator}")
@@ -291,7 +294,7 @@ def _column_sql(table: str, column: ColumnDescription) -> sql.Composable:
         text += f" GENERATED {'ALWAYS' if column.identity == 'a' else 'BY DEFAULT'} AS IDENTITY"
     elif column.default is not None:
         text += f" DEFAULT {column.default}"
-    return sql.SQL("{}{}").format(sql.Identifier(column.name), sql.SQL(text))  # type: ignore[arg-type]
+    return sql.SQL("{}{}").format(sql.Identifier(column.name), sql.SQL(text))
 
 
 def _create_index(connection: psycopg.Connection[Any], table: TableDescription, index: IndexDescription) -> None:
@@ -301,7 +304,7 @@ def _create_index(connection: psycopg.Connection[Any], table: TableDescription, 
     columns = [
         sql.SQL("{}{}").format(
             sql.Identifier(name),
-            sql.SQL(f"{' DESC' if down else ' ASC'} NULLS {'FIRST' if first else 'LAST'}" if ordered else ""),  # type: ignore[arg-type]
+            sql.SQL(f"{' DESC' if down else ' ASC'} NULLS {'FIRST' if first else 'LAST'}" if ordered else ""),
         )
         for name, down, first in zip(index.columns, index.descending, index.nulls_first, strict=True)
     ]

@@ -160,7 +160,6 @@ def _clear(
     """Remove what is there, if it is nothing or may go."""
     others = [saved.table for saved in manifest.tables if saved.table.schema_name not in SCHEMAS]
     if not overwrite:
-        names = [name for name in NOT_CARRIED]
         found = cursor.execute(
             "SELECT format('%%I.%%I', nspname, relname), nspname || '.' || relname"
             " FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace"
@@ -169,9 +168,9 @@ def _clear(
             (list(SCHEMAS), [table.full_name for table in others]),
         ).fetchall()
         for quoted, name in found:
-            if name in names:
+            if name in NOT_CARRIED:
                 continue
-            if cursor.execute(f"SELECT 1 FROM {quoted} LIMIT 1").fetchone():  # type: ignore[arg-type]
+            if cursor.execute(f"SELECT 1 FROM {quoted} LIMIT 1").fetchone():
                 raise ParameterError(
                     f"the database is not empty: {name} has rows",
                     where=f"database {connection.info.dbname}",
@@ -194,7 +193,7 @@ def _drop_schema(cursor: psycopg.Cursor[Any], schema: str) -> None:
         cursor.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(schema)))
         return
     for query in _OBJECTS:
-        while row := cursor.execute(query + " LIMIT 1", {"schema": schema}).fetchone():  # type: ignore[operator]
+        while row := cursor.execute(query + " LIMIT 1", {"schema": schema}).fetchone():
             cursor.execute(f"DROP {row[0]} {row[1]} CASCADE")  # a cascade may take the next ones along
 
 
@@ -248,9 +247,7 @@ def _triggered(cursor: psycopg.Cursor[Any]) -> set[str]:
     return {name for (name,) in rows}
 
 
-def _load_table(
-    cursor: psycopg.Cursor[Any], folder: Path, saved: SavedTable, advance: Callable[[int], object]
-) -> None:
+def _load_table(cursor: psycopg.Cursor[Any], folder: Path, saved: SavedTable, advance: Callable[[int], object]) -> None:
     path = folder / saved.file_name
     table = saved.table
     cursor.execute(sql.SQL("DELETE FROM {}").format(table.identifier))  # what migrations or triggers put there

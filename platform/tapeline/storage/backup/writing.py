@@ -129,7 +129,7 @@ def _dump(
 
 def _number(connection: psycopg.Connection[Any], expression: str) -> int:
     with connection.cursor(row_factory=tuple_row) as cursor:
-        row = cursor.execute(f"SELECT {expression}").fetchone()  # type: ignore[arg-type]
+        row = cursor.execute(f"SELECT {expression}").fetchone()
     assert row is not None
     return int(row[0])
 
@@ -176,7 +176,7 @@ def _sequences(cursor: psycopg.Cursor[Any], table: TableDescription) -> Iterator
         ).fetchone()
         if name is None or name[0] is None:
             continue
-        row = cursor.execute(f"SELECT last_value, is_called FROM {name[0]}").fetchone()  # type: ignore[arg-type]
+        row = cursor.execute(f"SELECT last_value, is_called FROM {name[0]}").fetchone()
         assert row is not None
         yield SavedSequence(column=column.name, last_value=row[0], is_called=row[1])
 

@@ -54,19 +54,19 @@ def check_other_raw(
             if sample.event_us[row] == NO_ROW_US:  # too old, or nothing: the truncated history says which
                 continue
             expected = np.full(len(mine), np.nan) if found is None else found
-            for place in np.flatnonzero(~same_bits(mine, expected)).tolist():
-                faults.append(
-                    Fault(
-                        OTHER_RAW,
-                        subject.name,
-                        subject.selection.output_names[place],
-                        entity,
-                        format_us(moment_us),
-                        float(mine[place]),
-                        None if found is None else float(found[place]),
-                        "with other raw rows after that moment",
-                    )
+            faults += [
+                Fault(
+                    OTHER_RAW,
+                    subject.name,
+                    subject.selection.output_names[place],
+                    entity,
+                    format_us(moment_us),
+                    float(mine[place]),
+                    float(expected[place]),
+                    "with other raw rows after that moment",
                 )
+                for place in np.flatnonzero(~same_bits(mine, expected)).tolist()
+            ]
     return cases, faults
 
 
@@ -115,7 +115,7 @@ def check_other_stored(subject: Subject, sample: Sampled) -> tuple[int, list[Fau
     if not numeric or len(sample) == 0:
         return 0, []
     narrow = subject.with_features(numeric)
-    names = [subject.selection.features.index(name) for name in numeric]
+    names = np.array([subject.selection.features.index(name) for name in numeric], dtype=np.intp)
     faults: list[Fault] = []
     cases = 0
     for cut_us in np.unique(np.quantile(sample.moments_us, np.linspace(0.25, 1.0, _CUTS)).astype(np.int64)).tolist():
@@ -169,7 +169,10 @@ def _poisoned(subject: Subject, cut_us: int) -> ViewSelection:
     columns: list[sql.Composable] = [sql.SQL("s.{}").format(sql.Identifier(name)) for name in kept]
     columns += [
         sql.SQL("CASE WHEN {} THEN s.{} ELSE {} END AS {}").format(
-            visible, sql.Identifier(name), sql.SQL(f"float8 '{POISON!r}'"), sql.Identifier(name)  # type: ignore[arg-type]
+            visible,
+            sql.Identifier(name),
+            sql.SQL(f"float8 '{POISON!r}'"),
+            sql.Identifier(name),
         )
         for name in selection.features
     ]

@@ -186,11 +186,12 @@ def _check_code(report: LeakReport, spec: FeatureViewSpec, name: str) -> None:
     custom = sorted({request.name for request in spec.features if "." in request.name})
     if not custom:
         return
-    faults = []
-    for feature in custom:
-        for check in run_checks(indicator_named(feature)):
-            if check.name == _LOOK_AHEAD and not check.passed:
-                faults.append(Fault(CODE, name, feature, detail=check.detail))
+    faults = [
+        Fault(CODE, name, feature, detail=check.detail)
+        for feature in custom
+        for check in run_checks(indicator_named(feature))
+        if check.name == _LOOK_AHEAD and not check.passed
+    ]
     report.add(CODE, name, len(custom), faults, f"custom: {', '.join(custom)}")
 
 

@@ -36,17 +36,17 @@ def check_early(subject: Subject) -> tuple[int, list[Fault]]:
         cases += len(event)
         keys = zip(event.tolist(), sequence.tolist(), strict=True)
         known = np.array([first.get(key, -(2**62)) for key in keys], dtype=np.int64)
-        for row in np.flatnonzero(available < known)[:_FAULTS_PER_ENTITY_MAX].tolist():
-            faults.append(
-                Fault(
-                    EARLY,
-                    subject.name,
-                    entity=entity,
-                    moment=format_us(int(available[row])),
-                    detail=f"the row of {format_us(int(event[row]))} ends with a raw row that was available from "
-                    f"{format_us(int(known[row]))}",
-                )
+        faults += [
+            Fault(
+                EARLY,
+                subject.name,
+                entity=entity,
+                moment=format_us(int(available[row])),
+                detail=f"the row of {format_us(int(event[row]))} ends with a raw row that was available from "
+                f"{format_us(int(known[row]))}",
             )
+            for row in np.flatnonzero(available < known)[:_FAULTS_PER_ENTITY_MAX].tolist()
+        ]
     return cases, faults
 
 

@@ -141,7 +141,9 @@ def check_planted(subject: Subject, sizes: SampleSizes) -> PlantedResult | None:
 def faults_of(result: PlantedResult, view: str) -> list[Fault]:
     """What is wrong: features that found the coin, and leaks on purpose that nobody found."""
     faults = [
-        Fault(CHECK, view, name, detail=f"found what only the future knows; by chance with probability below {chance:.1g}")
+        Fault(
+            CHECK, view, name, detail=f"found what only the future knows; by chance with probability below {chance:.1g}"
+        )
         for name, chance in result.found.items()
     ]
     faults += [
@@ -170,7 +172,11 @@ def _plant(subject: Subject, sizes: SampleSizes) -> Series | None:
     coins = random.choice([-1.0, 1.0], size=len(units))
     last = int(rows[units].max()) + 1
     return Series(
-        chosen_versions(first, np.arange(last)), rows[units], coins, finished.event_us[units], finished.available_us[units]
+        chosen_versions(first, np.arange(last)),
+        rows[units],
+        coins,
+        finished.event_us[units],
+        finished.available_us[units],
     )
 
 
@@ -250,10 +256,9 @@ def _computed(subject: Subject, series: Series, available_us: Integers) -> NewRo
     """The view's rows, by the back-fill's own replay, with the coins shown at some moments."""
     first, shown = series.first, series.corrections(available_us)
     both = Versions(
-        *(
-            np.concatenate([getattr(first, name), getattr(shown, name)])
-            for name in ("event_us", "sequence", "available_us")
-        ),
+        np.concatenate([first.event_us, shown.event_us]),
+        np.concatenate([first.sequence, shown.sequence]),
+        np.concatenate([first.available_us, shown.available_us]),
         np.concatenate([first.created_us, shown.created_us + 1]),
         np.concatenate([first.live, shown.live]),
         np.concatenate([first.values, shown.values]),

@@ -133,7 +133,7 @@ class Subject:
     @property
     def table(self) -> sql.SQL:
         """What stands after FROM."""
-        return sql.SQL(self.selection.table)  # type: ignore[arg-type]
+        return sql.SQL(self.selection.table)
 
     @property
     def everything(self) -> sql.Composed:
@@ -169,9 +169,7 @@ class Subject:
         }
         rows = pa.table(columns | {"event_timestamp": pa.array(moments_us).cast(_UTC)})
         vintage_us = self.vintage_us if chosen.created_column else None
-        found = as_of_join(
-            self.connection, [chosen], rows, vintage_us=vintage_us, with_times=True, method=method
-        )
+        found = as_of_join(self.connection, [chosen], rows, vintage_us=vintage_us, with_times=True, method=method)
         values = np.empty((len(entities), len(chosen.output_names)))
         missing = np.empty(values.shape, dtype=np.bool_)
         for place, name in enumerate(chosen.output_names):
@@ -261,11 +259,19 @@ def _entities(
     if not selection.join_keys:
         return {"": ()}
     keys = sql.SQL(", ").join(sql.Identifier(key) for key in selection.join_keys)
-    present = sql.SQL(" AND ").join(sql.SQL("{} IS NOT NULL").format(sql.Identifier(key)) for key in selection.join_keys)
+    present = sql.SQL(" AND ").join(
+        sql.SQL("{} IS NOT NULL").format(sql.Identifier(key)) for key in selection.join_keys
+    )
     query = sql.SQL(
         "SELECT {keys} FROM {table} AS s WHERE {present} GROUP BY {keys}"
         " ORDER BY md5(concat_ws('/', {seed}::text, {keys})), {keys} LIMIT {count}"
-    ).format(table=sql.SQL(selection.table), keys=keys, present=present, seed=sql.Literal(sizes.seed), count=sql.Literal(sizes.entities))
+    ).format(
+        table=sql.SQL(selection.table),
+        keys=keys,
+        present=present,
+        seed=sql.Literal(sizes.seed),
+        count=sql.Literal(sizes.entities),
+    )
     with connection.transaction(), connection.cursor(row_factory=tuple_row) as cursor:
         rows = cursor.execute(query).fetchall()
     return {"/".join(map(str, row)): tuple(row) for row in rows}
