@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import psycopg
 from psycopg import sql
@@ -50,7 +50,7 @@ class ComparisonDescription(_Described):
     """A CHECK that compares two columns."""
 
     left: str
-    operator: str
+    operator: Literal[">=", "<=", "<", ">"]
     right: str
 
 
@@ -221,7 +221,7 @@ def _check(table: str, definition: str) -> ComparisonDescription:
     match = _CHECK.fullmatch(definition)
     if match is None:
         raise _cannot(table, definition)
-    return ComparisonDescription(left=match[2], operator=match[3], right=match[5])
+    return ComparisonDescription.model_validate({"left": match[2], "operator": match[3], "right": match[5]})
 
 
 def _index(
@@ -246,8 +246,7 @@ def _in_order(tables: list[TableDescription]) -> list[TableDescription]:
         ready = [t for t in waiting.values() if not any(name in waiting for name in t.references)]
         if not ready:
             raise SchemaError(f"tables refer to each other in a circle: {', '.join(waiting)}")
-        for table in ready:
-            ordered.append(waiting.pop(table.full_name))
+        ordered += [waiting.pop(table.full_name) for table in ready]
     return ordered
 
 
@@ -266,11 +265,10 @@ def create_table(connection: psycopg.Connection[Any], table: TableDescription) -
         )
         for key in table.keys
     ]
-    for check in table.checks:
-        if check.operator not in {">=", "<=", "<", ">"}:
-            raise _cannot(table.full_name, f"operator {check.operator}")
-        comparison = sql.SQL("CHECK ({} " + check.operator + " {})")
-        parts.append(comparison.format(sql.Identifier(check.left), sql.Identifier(check.right)))
+    parts += [
+        sql.SQL("CHECK ({} " + check.operator + " {})").format(sql.Identifier(check.left), sql.Identifier(check.right))
+        for check in table.checks
+    ]
     connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(table.schema_name)))
     connection.execute(sql.SQL("CREATE TABLE {} ({})").format(table.identifier, sql.SQL(", ").join(parts)))
     for index in table.indexes:
