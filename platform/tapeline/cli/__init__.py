@@ -12,17 +12,9 @@ from tapeline.cli.app import report_error
 from tapeline.cli.faults import as_tapeline_error
 
 COMMAND_MODULES = (
-    "servers",
-    "ingest",
-    "quarantine",
-    "features",
-    "backfill",
-    "export",
-    "store",
-    "train",
-    "serve",
-    "demo",
-)
+    "servers", "ingest", "quarantine", "features", "backfill", "store", "export", "leakcheck", "train", "serve", "demo",
+    "backup",
+)  # fmt: skip
 
 
 def _version(value: bool) -> None:

@@ -123,17 +123,10 @@ def migrate(
     """
     if connection.info.transaction_status != TransactionStatus.IDLE:
         raise ParameterError("migrations need an idle connection", remedy="Commit or roll back what it is doing first")
-    known = migrations(folder)
+    names = apply_migrations(connection, folder=folder)
     with connection.transaction():
         connection.execute(_TAKE_TURNS)
-        connection.execute(_BOOKKEEPING)
-        _check(known, _applied(connection))
-    names = [migration.name for migration in known if _apply(connection, migration)]
-    with connection.transaction():
-        connection.execute(_TAKE_TURNS)
-        _set_local(connection, "tapeline.chunk_interval", f"{chunk_interval_us} microseconds")
-        connection.execute("SELECT tapeline.fit_edition()")
-        connection.execute("SELECT tapeline.fit_edition_store()")
+        fit_editions(connection, chunk_interval_us)
     if connection.execute(_UNDESCRIBED).fetchone() == (True,):
         from tapeline.storage.feature_definitions import describe_registered  # compilers, for an older database only
 
@@ -141,6 +134,28 @@ def migrate(
         describe_registered(connection)
     connection.commit()
     return names
+
+
+def apply_migrations(
+    connection: psycopg.Connection[Any], *, last: int | None = None, folder: Path | None = None
+) -> list[str]:
+    """Apply the files that are still to be applied, perhaps only up to one; see `migrate`.
+
+    In a transaction of the caller's, they all belong to that.
+    """
+    known = migrations(folder)
+    with connection.transaction():
+        connection.execute(_TAKE_TURNS)
+        connection.execute(_BOOKKEEPING)
+        _check(known, _applied(connection))
+    return [migration.name for migration in known[:last] if _apply(connection, migration)]
+
+
+def fit_editions(connection: psycopg.Connection[Any], chunk_interval_us: int) -> None:
+    """Fit the tables of a fully migrated database to its TimescaleDB edition, in the caller's transaction."""
+    _set_local(connection, "tapeline.chunk_interval", f"{chunk_interval_us} microseconds")
+    connection.execute("SELECT tapeline.fit_edition()")
+    connection.execute("SELECT tapeline.fit_edition_store()")
 
 
 def require_schema(connection: psycopg.Connection[Any]) -> None:
