@@ -12,12 +12,14 @@ import numpy as np
 import psycopg
 import pytest
 from tapeline.cli import build_app
-from tapeline.core.errors import ParameterError, UnknownNameError
+from tapeline.core.errors import ParameterError, UnknownNameError, VersionStateError
 from tapeline.core.settings import Settings
 from tapeline.core.timestamps import DAY_US, to_us
 from tapeline.datasets.version_diff import VersionDiff, definition_changes, diff_versions
 from tapeline.features.request import FeatureRequest
 from tapeline.storage.feature_tables import register_view, registered_views
+from tapeline.storage.migrations import migrate
+from tapeline.storage.view_versions import promote, promoted_versions, require_usable, retire, rollback
 from typer.testing import CliRunner
 
 from tests.feast_ext.versioned_world import V1, V2, process_settings
@@ -230,3 +232,28 @@ def test_the_commands(settings: Settings, connection: Connection, rows: tuple[li
         for arguments in (("promote", "small"), ("diff", "small", "small@2")):
             with pytest.raises(ParameterError, match="names no version"):
                 run(*arguments)
+
+
+def test_under_every_edition(edition_database: tuple[str, str]) -> None:
+    """Promotion, rollback, retirement and comparison over hypertables as over plain tables."""
+    _, url = edition_database
+    with psycopg.connect(url, options="-c timezone=UTC") as connection:
+        migrate(connection)
+        for spec in (V1, V2):
+            register_view(connection, spec)
+            average = spec.columns.index("sma_3")
+            days = [
+                ("AAA", day, 0, 15, *(float(day * (spec.version if c == average else 1)) for c in range(2)))
+                for day in range(0, 120, 10)
+            ]
+            insert(connection, spec.table, spec.columns, days)
+        (feature,) = diff_versions(connection, ("small", 1), ("small", 2)).features
+        assert (feature.equal, feature.different) == (1, 11)  # zero is zero
+        assert feature.largest_absolute is not None
+        assert feature.largest_absolute.difference == 110.0
+        promote(connection, "small", 2)
+        assert promoted_versions(connection) == {"small": 2}
+        assert rollback(connection, "small").after == 1
+        retire(connection, "small", 2)
+        with pytest.raises(VersionStateError, match="small@2 is retired"):
+            require_usable(connection, [("small", 2)], where="test")
