@@ -23,7 +23,7 @@ from feast import FeatureStore
 from tapeline.core.settings import Settings
 from tapeline.features.view import FeatureViewSpec
 from tapeline.storage.migrations import migrate
-from tapeline.storage.view_versions import promote, rollback
+from tapeline.storage.view_decisions import promote, rollback
 
 from benchmarks.harness import Result, absolute
 from tests.feast_ext.versioned_world import (

@@ -22,7 +22,7 @@ from tapeline.core.errors import (
 from tapeline.core.timestamps import MINUTE_US, from_us, to_us
 from tapeline.datasets import Generated, export, read_entities, rebuild
 from tapeline.datasets.manifest import read_manifest
-from tapeline.storage.view_versions import promote, retire
+from tapeline.storage.view_decisions import promote, retire
 
 from tests.datasets.market import LAG_US, PLAN, add_values, open_market
 

@@ -15,11 +15,13 @@ from tapeline.cli import build_app
 from tapeline.core.errors import ParameterError, UnknownNameError, VersionStateError
 from tapeline.core.settings import Settings
 from tapeline.core.timestamps import DAY_US, to_us
-from tapeline.datasets.version_diff import VersionDiff, definition_changes, diff_versions
+from tapeline.datasets.version_diff import definition_changes, diff_versions
+from tapeline.datasets.version_difference import VersionDiff
 from tapeline.features.request import FeatureRequest
 from tapeline.storage.feature_tables import register_view, registered_views
 from tapeline.storage.migrations import migrate
-from tapeline.storage.view_versions import promote, promoted_versions, require_usable, retire, rollback
+from tapeline.storage.view_decisions import promote, retire, rollback
+from tapeline.storage.view_versions import promoted_versions, require_usable
 from typer.testing import CliRunner
 
 from tests.feast_ext.versioned_world import V1, V2, process_settings

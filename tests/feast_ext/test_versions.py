@@ -20,7 +20,7 @@ from tapeline.core.settings import Settings
 from tapeline.feast_ext.promoted import REFRESH_SECONDS, PromotedVersions
 from tapeline.feast_ext.resolve import retrieval_plan
 from tapeline.feast_ext.views import feature_view
-from tapeline.storage.view_versions import promote, retire, rollback
+from tapeline.storage.view_decisions import promote, retire, rollback
 
 from tests.feast_ext.versioned_world import (
     ENTITY_ROWS,

@@ -13,7 +13,7 @@ import redis
 from tapeline.core.errors import VersionStateError
 from tapeline.core.settings import Settings
 from tapeline.features.request import FeatureRequest
-from tapeline.storage.view_versions import promote, retire, rollback
+from tapeline.storage.view_decisions import promote, retire, rollback
 from tapeline_client import Client, Prediction
 
 from tests.serving import world

@@ -17,16 +17,13 @@ from tapeline.features.request import FeatureRequest
 from tapeline.registry import Registry
 from tapeline.storage.feature_tables import register_view
 from tapeline.storage.migrations import migrate, migrations
+from tapeline.storage.view_decisions import promote, promotion_stack, retire, rollback
 from tapeline.storage.view_versions import (
     Promotion,
     parse_view_version,
-    promote,
     promoted_versions,
     promotion_history,
-    promotion_stack,
     require_usable,
-    retire,
-    rollback,
     version_states,
 )
 

@@ -12,7 +12,7 @@ from tapeline.core.errors import ParameterError
 from tapeline.core.timestamps import format_us, moment_or_day
 
 if TYPE_CHECKING:
-    from tapeline.datasets.version_diff import FeatureDifference, LargestDifference, VersionDiff
+    from tapeline.datasets.version_difference import FeatureDifference, LargestDifference, VersionDiff
 
 versions_app = typer.Typer(
     help="List, compare, promote, roll back and retire versions of feature views.", no_args_is_help=True
@@ -141,7 +141,7 @@ def promote(
 ) -> None:
     """Let references without a version mean this one from now on."""
     from tapeline.storage.postgres import connect
-    from tapeline.storage.view_versions import promote as run
+    from tapeline.storage.view_decisions import promote as run
 
     view, number = _view_version(version)
     with connect() as connection:
@@ -158,7 +158,7 @@ def rollback(
 ) -> None:
     """Go back to a version that was promoted before: one row, at once, for all readers."""
     from tapeline.storage.postgres import connect
-    from tapeline.storage.view_versions import rollback as run
+    from tapeline.storage.view_decisions import rollback as run
 
     with connect() as connection:
         change = run(connection, view, to, by=_user(), reason=reason)
@@ -173,7 +173,7 @@ def retire(
 ) -> None:
     """Refuse a version to new exports, models and servers. Its values stay; promoting it takes it into use again."""
     from tapeline.storage.postgres import connect
-    from tapeline.storage.view_versions import retire as run
+    from tapeline.storage.view_decisions import retire as run
 
     view, number = _view_version(version)
     with connect() as connection:

@@ -18,104 +18,22 @@ from psycopg.rows import tuple_row
 
 from tapeline.core.errors import EmptyDataError, ParameterError, UnknownNameError
 from tapeline.core.timestamps import from_us, to_us
+from tapeline.datasets.version_difference import (
+    QUANTILES,
+    Distribution,
+    FeatureDifference,
+    LargestDifference,
+    VersionDiff,
+)
 from tapeline.features.lineage import lineage_changes
 from tapeline.stats.drift import kolmogorov_smirnov, psi
 from tapeline.storage.feature_tables import SCHEMA, RegisteredView, registered_views
 
-QUANTILES = {"p01": 0.01, "p05": 0.05, "p25": 0.25, "p50": 0.5, "p75": 0.75, "p95": 0.95, "p99": 0.99}
 _CELLS = 200
 """Quantiles of each version whose values part the cells for PSI and KS: KS is found to within 1/200."""
 _COLUMNS_AT_ONCE = 16
 _LEVELS = sorted({*QUANTILES.values(), *np.linspace(0.0, 1.0, _CELLS + 1).round(6).tolist()})
 _KEY = ("symbol", "event_timestamp", "sequence")
-
-
-@dataclass(frozen=True)
-class Distribution:
-    """One feature of one version over the common rows.
-
-    Attributes
-    ----------
-    rows, nulls, nans
-        Counts: rows, of them NULL, of them NaN.
-    mean, std
-        Of the numbers; the standard deviation is that of a population. ``None`` without numbers.
-    quantiles
-        Stored values at ``QUANTILES``, by name; empty without numbers.
-    """
-
-    rows: int
-    nulls: int
-    nans: int
-    mean: float | None
-    std: float | None
-    quantiles: dict[str, float]
-
-
-@dataclass(frozen=True)
-class LargestDifference:
-    """The row where a feature differs most; the first by symbol and time if there are several."""
-
-    difference: float
-    symbol: str
-    event_us: int
-    sequence: int
-    before: float
-    after: float
-
-
-@dataclass(frozen=True)
-class FeatureDifference:
-    """One feature that both versions have.
-
-    Attributes
-    ----------
-    before, after
-        Its distributions.
-    psi, ks
-        Population stability index and Kolmogorov–Smirnov distance of the numbers; ``None`` where a version has none.
-    equal, different
-        Rows whose values are the same bit for bit (NaN is NaN, NULL is NULL), and the others.
-    largest_absolute, largest_relative
-        Of the rows where both are finite and differ; relative to the greater size of the two.
-    """
-
-    feature: str
-    before: Distribution
-    after: Distribution
-    psi: float | None
-    ks: float | None
-    equal: int
-    different: int
-    largest_absolute: LargestDifference | None
-    largest_relative: LargestDifference | None
-
-
-@dataclass(frozen=True)
-class VersionDiff:
-    """What differs between two versions.
-
-    Attributes
-    ----------
-    definition
-        A sentence for each change of what is computed or how long it is used.
-    added, removed
-        Columns that only the later, or only the earlier, of the two has.
-    rows, only_before, only_after
-        Rows that both have, and that only one has.
-    features
-        The columns that both have.
-    """
-
-    before: RegisteredView
-    after: RegisteredView
-    definition: tuple[str, ...]
-    added: tuple[str, ...]
-    removed: tuple[str, ...]
-    rows: int
-    only_before: int
-    only_after: int
-    features: tuple[FeatureDifference, ...]
 
 
 def diff_versions(
