@@ -27,6 +27,7 @@ from tapeline.core.errors import ParameterError
 from tapeline.feast_ext.arrow_rows import SourceColumns
 from tapeline.feast_ext.online_store import PackedRedisOnlineStore
 from tapeline.feast_ext.promoted import database_of, live_versions
+from tapeline.feast_ext.selection import VERSION_TAG
 from tapeline.feast_ext.source import TimescaleSource
 
 
@@ -72,6 +73,8 @@ class PackedComputeEngine(LocalComputeEngine):
         )
 
     def _versions(self, view: FeatureView, registry: BaseRegistry, project: str) -> list[FeatureView]:
+        if VERSION_TAG not in (view.tags or {}):
+            return [view]
         with database_of(self.repo_config) as connection:
             return live_versions(view, registry, project, connection)
 

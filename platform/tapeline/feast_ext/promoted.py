@@ -88,13 +88,11 @@ def database_of(config: RepoConfig) -> psycopg.Connection[Any]:
 def live_versions(
     view: FeatureView, registry: BaseRegistry, project: str, connection: psycopg.Connection[Any]
 ) -> list[FeatureView]:
-    """The definitions of a view that are to be materialized: it, and its other versions that are not retired.
+    """The definitions of a Tapeline view that are to be materialized: it, and its other versions that are not retired.
 
     So a promotion or a rollback finds its values online, and a model of another version goes on being served. A version
-    that was never applied to this registry is passed over, and so is a view that is none of Tapeline's.
+    that was never applied to this registry is passed over.
     """
-    if VERSION_TAG not in (view.tags or {}):
-        return [view]
     given = tagged_version(view)
     retired = {s.version: s.retired for s in registered_states(connection) if s.view == view.name}
     found = [] if retired.get(given) else [view]
