@@ -16,6 +16,7 @@ from tapeline.registry.forest import FOREST_NAME, check_forest, read_forest
 from tapeline.registry.manifest import SAMPLE_NAME
 from tapeline.storage.migrations import require_schema
 from tapeline.storage.postgres import connect
+from tapeline.storage.view_versions import require_usable
 
 from tapeline_serving.engine.model import ForestModel, Model
 from tapeline_serving.engine.plan import PlannedView, ServingPlan
@@ -53,6 +54,8 @@ def load(settings: Settings, reference: str) -> Deployment:
         If the model does not give its sample's outputs on this machine.
     LineageError
         If this installation's kernels are not those the model was trained on.
+    VersionStateError
+        If a view version that the model is built on is retired.
     """
     name, selector = parse_reference(reference)
     with connect(settings) as connection:
@@ -60,7 +63,9 @@ def load(settings: Settings, reference: str) -> Deployment:
         registry = Registry(connection, settings.artifacts_path, cache_path=settings.home_path / "bundles")
         record = registry.resolve(name, selector)
         folder = registry.fetch(record)
-    manifest = read_manifest(folder)
+        manifest = read_manifest(folder)
+        views = [(view.view, view.version) for view in manifest.views]
+        require_usable(connection, views, where=f"model {record.model}@{record.version}")
     try:
         model = _model(folder, manifest, replay_bundle(folder, manifest))
     except ParityError as error:

@@ -16,11 +16,13 @@ from tapeline.core.errors import (
     NaiveTimestampError,
     ParameterError,
     UnknownNameError,
+    VersionStateError,
     VintageError,
 )
 from tapeline.core.timestamps import MINUTE_US, from_us, to_us
-from tapeline.datasets import Generated, export, read_entities
+from tapeline.datasets import Generated, export, read_entities, rebuild
 from tapeline.datasets.manifest import read_manifest
+from tapeline.storage.view_decisions import promote, retire
 
 from tests.datasets.market import LAG_US, PLAN, add_values, open_market
 
@@ -252,3 +254,22 @@ def test_a_meta_label_bets_on_the_side_that_a_feature_names(connection, sessions
     assert read_manifest(tmp_path / "meta").label_spec.side == "sma_3"
     with pytest.raises(UnknownNameError, match="sma_3"):
         export(connection, PLAN, Generated(), tmp_path / "none", labels="meta_label:5d:1:sma_4")
+
+
+def test_a_retired_version_is_not_exported_but_can_be_rebuilt(connection, sessions, tmp_path):
+    export(connection, PLAN, Generated(), tmp_path / "old")
+    with connection.transaction():
+        connection.execute(
+            "INSERT INTO tapeline.feature_view_versions (view, version, lineage_hash, plan_hash, table_name, definition)"
+            " SELECT view, 2, 'other', plan_hash, 'features.tiny__v2', definition FROM tapeline.feature_view_versions"
+        )
+        # As the packaged views are registered: with their schema.
+        connection.execute(
+            "UPDATE tapeline.feature_view_versions SET table_name = 'features.tiny__v1' WHERE version = 1"
+        )
+    promote(connection, "tiny", 2)
+    retire(connection, "tiny", 1)
+    with pytest.raises(VersionStateError, match=r"tiny@1 is retired \(service tiny_model\)\. Its successor is tiny@2"):
+        export(connection, PLAN, Generated(), tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+    assert rebuild(connection, tmp_path / "old").same

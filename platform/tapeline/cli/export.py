@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +9,7 @@ import typer
 
 from tapeline.cli.app import JsonOption, emit, progress
 from tapeline.core.errors import ParameterError
-from tapeline.core.timestamps import DAY_US, to_us
+from tapeline.core.timestamps import moment_or_day, to_us
 
 if TYPE_CHECKING:
     from tapeline.datasets.inputs import Entities
@@ -145,18 +144,6 @@ def _entities(entities: str, symbols: str | None, every: str, start: str | None,
     return Generated(
         symbols=names,
         every=every,
-        start_us=_moment(start, "--start", last=False),
-        end_us=_moment(end, "--end", last=True),
+        start_us=moment_or_day(start, "--start", last=False) if start else None,
+        end_us=moment_or_day(end, "--end", last=True) if end else None,
     )
-
-
-def _moment(text: str | None, where: str, *, last: bool) -> int | None:
-    """A moment with its zone, or a day: its first or last microsecond, UTC."""
-    if text is None:
-        return None
-    try:
-        day = date.fromisoformat(text)
-    except ValueError:
-        return to_us(text, where=where)
-    start_us = to_us(f"{day.isoformat()}T00:00:00+00:00")
-    return start_us + DAY_US - 1 if last else start_us

@@ -117,6 +117,10 @@ class LineageError(TapelineError):
     """Values of one definition were about to be mixed with those of another."""
 
 
+class VersionStateError(TapelineError):
+    """A view version is in a state that forbids what was asked: retired, still in use, or without a predecessor."""
+
+
 class IntegrityError(TapelineError):
     """Bytes that do not have the SHA-256, layout or plan hash that they should have."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 from tapeline.core.errors import NaiveTimestampError, ParameterError
 
@@ -40,6 +40,22 @@ def to_us(moment: datetime | str, *, where: str | None = None) -> int:
     if parsed.tzinfo is None or parsed.utcoffset() is None:
         raise NaiveTimestampError(moment, where=where)
     return (parsed - EPOCH) // MICROSECOND
+
+
+def moment_or_day(text: str, where: str, *, last: bool) -> int:
+    """A moment as :func:`to_us` reads it, or a day's first or last microsecond, UTC.
+
+    Raises
+    ------
+    NaiveTimestampError, ParameterError
+        As :func:`to_us`.
+    """
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        return to_us(text, where=where)
+    start_us = to_us(datetime(day.year, day.month, day.day, tzinfo=UTC))
+    return start_us + DAY_US - 1 if last else start_us
 
 
 def from_us(moment_us: int) -> datetime:

@@ -42,6 +42,7 @@ from tapeline.datasets.plan import RetrievalPlan
 from tapeline.datasets.point_in_time import as_of_join
 from tapeline.datasets.prices import read_prices
 from tapeline.datasets.vintage import require_created, resolve_vintage
+from tapeline.storage.view_versions import require_usable
 
 LABEL_COLUMNS = ("label", "label_return", "label_end_timestamp")
 _UTC = pa.timestamp("us", tz="UTC")
@@ -102,6 +103,8 @@ def export(
         If a symbol, view, feature or source does not exist.
     ParameterError
         If the folder is in use.
+    VersionStateError
+        If a view version is retired.
     """
     check_folder(out_dir, overwrite=overwrite)
     if as_of_us is not None:
@@ -109,6 +112,7 @@ def export(
     vintage_us = resolve_vintage(connection, as_of_us)
     spec = LabelSpec.parse(labels) if isinstance(labels, str) else labels
     views = describe_views(connection, plan)
+    require_usable(connection, tables=[view.table for view in plan.views], where=f"service {plan.service}")
     source = price_source(connection, views, prices, intraday=is_intraday(entities, spec))
     notify("entity rows")
     description = str(entities) if isinstance(entities, Generated) else "given rows"

@@ -7,7 +7,8 @@ is told of in ``feature_store.yaml`` by::
       type: tapeline.feast_ext.engine.PackedComputeEngine
 
 and takes plain feature views from a ``TimescaleSource`` to a ``PackedRedisOnlineStore`` by itself: the newest row of each
-entity, with its sequence and available time. Anything else (transformations, aggregations, other stores) it leaves to
+entity, with its sequence and available time. Of a Tapeline view it brings every version that is not retired, so that
+each can be read and a rollback finds its values. Anything else (transformations, aggregations, other stores) it leaves to
 the local engine, whose subclass it is.
 """
 
@@ -25,6 +26,8 @@ from feast.repo_config import FeastConfigBaseModel
 from tapeline.core.errors import ParameterError
 from tapeline.feast_ext.arrow_rows import SourceColumns
 from tapeline.feast_ext.online_store import PackedRedisOnlineStore
+from tapeline.feast_ext.promoted import database_of, live_versions
+from tapeline.feast_ext.selection import VERSION_TAG
 from tapeline.feast_ext.source import TimescaleSource
 
 
@@ -52,7 +55,8 @@ class PackedComputeEngine(LocalComputeEngine):
             return super()._materialize_one(registry, task, **kwargs)
         job_id = f"{view.name}-{task.start_time}-{task.end_time}"
         try:
-            self._materialize(task)
+            for version in self._versions(view, registry, task.project):
+                self._materialize(version, task)
         except Exception as error:  # noqa: BLE001  Feast raises it from the job
             return LocalMaterializationJob(job_id=job_id, status=MaterializationJobStatus.ERROR, error=error)
         return LocalMaterializationJob(job_id=job_id, status=MaterializationJobStatus.SUCCEEDED)
@@ -68,8 +72,14 @@ class PackedComputeEngine(LocalComputeEngine):
             and not view.enable_validation
         )
 
-    def _materialize(self, task: MaterializationTask) -> None:
-        view, store = task.feature_view, self.online_store
+    def _versions(self, view: FeatureView, registry: BaseRegistry, project: str) -> list[FeatureView]:
+        if VERSION_TAG not in (view.tags or {}):
+            return [view]
+        with database_of(self.repo_config) as connection:
+            return live_versions(view, registry, project, connection)
+
+    def _materialize(self, view: FeatureView, task: MaterializationTask) -> None:
+        store = self.online_store
         if task.start_time > task.end_time:
             # The first incremental run begins a TTL before the machine's clock. Over history that lies after its end,
             # and a run that did nothing would still count as done up to that end.

@@ -28,6 +28,7 @@ from tapeline.datasets.point_in_time import as_of_join
 from tapeline.datasets.vintage import current_vintage, require_created, resolve_vintage
 from tapeline.feast_ext.entities import EntityInput
 from tapeline.feast_ext.introspection import is_set_by_database
+from tapeline.feast_ext.promoted import promoted_views
 from tapeline.feast_ext.pulls import pull_all, pull_latest
 from tapeline.feast_ext.retrieval_job import TimescaleRetrievalJob
 from tapeline.feast_ext.saved_dataset import TimescaleLoggingDestination
@@ -35,6 +36,7 @@ from tapeline.feast_ext.selection import readable_source, select_views
 from tapeline.feast_ext.writing import append, create, with_zones
 from tapeline.storage.copy_reader import read_query
 from tapeline.storage.postgres import connect
+from tapeline.storage.view_versions import require_usable
 
 HORIZON = "horizon"
 
@@ -176,15 +178,19 @@ class TimescaleOfflineStore(OfflineStore):
         VintageError
             If a vintage is asked for and a view's source has no created column; when the result is fetched, if the
             vintage lies past the safe horizon.
+        VersionStateError
+            If a view's promoted version was never applied; when the result is fetched, if a version is retired.
         """
+        settings = _settings(config)
+        feature_views = promoted_views(feature_views, registry, project, settings.connect)
         entities = EntityInput.of(entity_df, feature_views, kwargs.get("start_date"), kwargs.get("end_date"))
         selections = select_views(feature_refs, feature_views, registry, project, full_feature_names=full_feature_names)
-        settings = _settings(config)
         asked_us = current_vintage()
         if asked_us is not None or settings.vintage not in {None, HORIZON}:
             require_created(selections)
 
         def fetch(connection: psycopg.Connection[Any]) -> pa.Table:
+            require_usable(connection, tables=[view.table for view in selections], where="historical features")
             vintage_us = settings.vintage_us(connection, asked_us)
             rows, time_column = entities.read(connection, selections, vintage_us)
             connection.commit()  # so that the join takes a snapshot of its own

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from feast import utils
@@ -14,7 +16,7 @@ from feast.online_response import OnlineResponse
 from feast.protos.feast.serving.ServingService_pb2 import GetOnlineFeaturesResponse
 from feast.repo_config import RepoConfig
 
-from tapeline.feast_ext.online_plan import ViewPlan, projected_name
+from tapeline.feast_ext.online_plan import RequestPlan, ViewPlan, projected_name
 from tapeline.feast_ext.online_response import ViewResult, add_version_metadata
 from tapeline.feast_ext.packing import entity_part
 
@@ -26,6 +28,16 @@ class FeastPath(ABC):
     """The two hooks through which Feast's ``get_online_features`` reads rows."""
 
     _clients: Clients
+    _views: ContextVar[Mapping[str, Any]] = ContextVar("views of the request", default={})  # noqa: B039  never changed
+
+    @contextmanager
+    def _reading(self, plan: RequestPlan) -> Iterator[None]:
+        """Let Feast's path read each view in the version that the request's plan found, rather than resolve it again."""
+        token = self._views.set({projected_name(view.view): view.view for view in plan.views})
+        try:
+            yield
+        finally:
+            self._views.reset(token)
 
     @abstractmethod
     def _view_plan(self, config: RepoConfig, table: Any, features: Sequence[str] | None) -> ViewPlan:
@@ -49,7 +61,8 @@ class FeastPath(ABC):
         """For each view its plan and, for each output row, the place of its key among all keys."""
         reads = []
         keys: list[bytes] = []
-        for table, requested in grouped_refs:
+        for resolved, requested in grouped_refs:
+            table = self._views.get().get(projected_name(resolved), resolved)
             plan = self._view_plan(config, table, requested)
             entities, indexes, rows = utils._get_unique_entities(  # noqa: SLF001
                 table, join_key_values, join_key_of_entity

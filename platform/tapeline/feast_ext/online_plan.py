@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from tapeline.core.timestamps import MICROSECOND
 from tapeline.feast_ext.packing import entity_parts, layout_of
-from tapeline.feast_ext.selection import VERSION_TAG
+from tapeline.feast_ext.promoted import promoted_view
+from tapeline.feast_ext.selection import VERSION_TAG, follows_promotion, require_features
 from tapeline.storage.keys import view_prefix
 from tapeline.storage.packed import FLOAT_KINDS, Layout
 
@@ -56,6 +57,7 @@ class RequestPlan:
 
     ``order`` lists (view, feature within the view) as the caller listed the features. ``plain`` is false where the
     request needs what only Feast's own path does: on-demand views, precomputed vectors, views without an entity.
+    ``promoted`` are the versions by which views without one were resolved; none if there were no such views.
     """
 
     views: tuple[ViewPlan, ...]
@@ -65,6 +67,7 @@ class RequestPlan:
     needed: frozenset[str]
     feature_types: dict[str, ValueType]
     plain: bool
+    promoted: Mapping[str, int] | None
 
     def keys(self, columns: Mapping[str, Sequence[Any]]) -> list[bytes]:
         """The keys to fetch, view by view, entities in request order."""
@@ -98,6 +101,7 @@ def plan_view(
     view: Any, features: Sequence[str], *, project: str, versioning: bool, full_feature_names: bool = False
 ) -> ViewPlan:
     """The plan of one view. Its layout holds all of the view's stored features, whatever a projection selects."""
+    require_features(view, features)
     layout = stored_layout(view, versioning=versioning)
     called = projected_name(view)
     keys = sorted(entity.name for entity in view.entity_columns)
@@ -132,8 +136,20 @@ def plan_request(
     *,
     versioning: bool,
     full_feature_names: bool,
+    promoted_versions: Callable[[], Mapping[str, int]],
 ) -> RequestPlan:
-    """Resolve a request against the registry; Feast's own resolution decides and raises."""
+    """Resolve a request against the registry; Feast's own resolution decides and raises.
+
+    Parameters
+    ----------
+    promoted_versions
+        Asked once, and only if a view of Tapeline's is named without a version.
+
+    Raises
+    ------
+    VersionStateError, UnknownNameError
+        If a view's promoted version was never applied, or has no such feature.
+    """
     (
         references,
         on_demand_views,
@@ -145,6 +161,9 @@ def plan_request(
         request_data,
         entityless,
     ) = utils._get_cached_request_context(registry, project, features, full_feature_names)  # noqa: SLF001
+    promoted = promoted_versions() if any(follows_promotion(view) for view, _ in grouped) else None
+    if promoted is not None:
+        grouped = [(promoted_view(view, promoted, registry, project), requested) for view, requested in grouped]
     views = tuple(
         plan_view(view, requested, project=project, versioning=versioning, full_feature_names=full_feature_names)
         for view, requested in grouped
@@ -178,4 +197,5 @@ def plan_request(
         needed=needed,
         feature_types=OnlineStore._build_feature_types(grouped),  # noqa: SLF001
         plain=plain,
+        promoted=promoted,
     )

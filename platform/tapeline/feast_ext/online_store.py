@@ -15,11 +15,13 @@ What differs from Feast's own Redis store, on purpose:
 - Columns of a response come in the order in which they were asked for.
 - Composite join keys cannot collide, and an older row never replaces a newer one, whichever arrives last. Of two rows
   with one event time the one recorded later stays, so corrections arrive.
+- A view of Tapeline's that is asked for without a version is read in its promoted one, whatever was applied last.
 - A write replaces a whole row; a feature that it leaves out is null afterwards.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal
@@ -46,6 +48,7 @@ from tapeline.feast_ext.online_plan import RequestPlan, plan_request, plan_view,
 from tapeline.feast_ext.online_response import PackedOnlineResponse, ViewResult
 from tapeline.feast_ext.online_rows import in_present_layout, pack_batch
 from tapeline.feast_ext.packing import entity_part
+from tapeline.feast_ext.promoted import PromotedVersions
 from tapeline.feast_ext.registry import register
 from tapeline.storage.online import (
     delete_layouts,
@@ -86,6 +89,8 @@ class PackedRedisOnlineStore(FeastPath, OnlineStore):
         self._clients = Clients()
         self._plans: dict[tuple[Any, ...], tuple[Any, Any, RequestPlan]] = {}
         self._clock: tuple[str | None, Clock] | None = None
+        self._promoted = PromotedVersions()
+        self._follows_promotions = False
 
     @property
     def async_supported(self) -> SupportedAsyncMethods:
@@ -197,19 +202,22 @@ class PackedRedisOnlineStore(FeastPath, OnlineStore):
             If a stored value is damaged or of a layout that nobody published.
         UnavailableError
             If the server cannot be reached.
+        VersionStateError, UnknownNameError
+            If a view without a version is asked for, and its promoted one was never applied or lacks a feature.
         """
         plan = self._plan(config, features, registry, project, full_feature_names)
         columns = _plain_columns(plan, entity_rows)
         if columns is None:
-            response = super().get_online_features(
-                config,
-                features,
-                entity_rows,
-                registry,
-                project,
-                full_feature_names,
-                include_feature_view_version_metadata,
-            )
+            with self._reading(plan):
+                response = super().get_online_features(
+                    config,
+                    features,
+                    entity_rows,
+                    registry,
+                    project,
+                    full_feature_names,
+                    include_feature_view_version_metadata,
+                )
             return in_requested_order(response, registry, project, features, full_feature_names)
         values = self._clients.mget(config.online_store, plan.keys(columns))
         return self._response(config, plan, columns, values, include_feature_view_version_metadata)
@@ -225,18 +233,21 @@ class PackedRedisOnlineStore(FeastPath, OnlineStore):
         include_feature_view_version_metadata: bool = False,
     ) -> OnlineResponse:
         """``get_online_features`` without blocking the event loop."""
+        if self._follows_promotions and not self._promoted.is_fresh:
+            await asyncio.to_thread(self._promoted.current, config)
         plan = self._plan(config, features, registry, project, full_feature_names)
         columns = _plain_columns(plan, entity_rows)
         if columns is None:
-            response = await super().get_online_features_async(
-                config,
-                features,
-                entity_rows,
-                registry,
-                project,
-                full_feature_names,
-                include_feature_view_version_metadata,
-            )
+            with self._reading(plan):
+                response = await super().get_online_features_async(
+                    config,
+                    features,
+                    entity_rows,
+                    registry,
+                    project,
+                    full_feature_names,
+                    include_feature_view_version_metadata,
+                )
             return in_requested_order(response, registry, project, features, full_feature_names)
         values = await self._clients.mget_async(config.online_store, plan.keys(columns))
         return self._response(config, plan, columns, values, include_feature_view_version_metadata)
@@ -289,8 +300,18 @@ class PackedRedisOnlineStore(FeastPath, OnlineStore):
         stamp = getattr(registry, "cached_registry_proto_created", None)
         known = self._plans.get(cache_key)
         if known is not None and known[0] is registry and known[1] is stamp and registry.is_cache_valid():
-            return known[2]
-        plan = plan_request(registry, project, features, versioning=_versioning(config), full_feature_names=full_names)
+            plan = known[2]
+            if plan.promoted is None or plan.promoted is self._promoted.current(config):
+                return plan
+        plan = plan_request(
+            registry,
+            project,
+            features,
+            versioning=_versioning(config),
+            full_feature_names=full_names,
+            promoted_versions=lambda: self._promoted.current(config),
+        )
+        self._follows_promotions = self._follows_promotions or plan.promoted is not None
         stamp = getattr(registry, "cached_registry_proto_created", None)
         if stamp is not None:
             if len(self._plans) >= _PLANS_MAX:

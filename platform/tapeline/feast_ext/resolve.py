@@ -8,6 +8,7 @@ from feast import FeatureStore, utils
 
 from tapeline.core.errors import ConfigurationError, ParameterError, UnknownNameError
 from tapeline.datasets.plan import RetrievalPlan
+from tapeline.feast_ext.promoted import database_of, promoted_views
 from tapeline.feast_ext.selection import select_view
 
 
@@ -24,7 +25,7 @@ def retrieval_plan(store: FeatureStore | str | Path, service_name: str) -> Retri
     Returns
     -------
     RetrievalPlan
-        The views in the service's order. Features of two views that share a name are both called
+        The views in the service's order, those without a version in their promoted one. Features of two views that share a name are both called
         ``view__feature``.
 
     Raises
@@ -52,13 +53,14 @@ def retrieval_plan(store: FeatureStore | str | Path, service_name: str) -> Retri
             where=f"feature service {service_name}",
             remedy="Use a service without them, or Feast's own get_historical_features",
         )
+    held = promoted_views(views, store.registry, store.project, lambda: database_of(store.config))
     counts: dict[str, int] = {}
     for view in views:
         for feature in view.projection.features:
             counts[feature.name] = counts.get(feature.name, 0) + 1
     selections = []
-    for view in views:
+    for view, holding in zip(views, held, strict=True):
         names = [feature.name for feature in view.projection.features]
         called = [f"{view.projection.name_to_use()}__{name}" if counts[name] > 1 else name for name in names]  # type: ignore[no-untyped-call]
-        selections.append(select_view(view, names, called))
+        selections.append(select_view(holding, names, called))
     return RetrievalPlan(service_name, tuple(selections))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
+from typing import Any
 
 from feast import utils
 from feast.data_source import DataSource
@@ -12,7 +13,7 @@ from feast.infra.offline_stores.contrib.postgres_offline_store.postgres_source i
 from feast.infra.registry.base_registry import BaseRegistry
 from feast.version_utils import parse_version
 
-from tapeline.core.errors import ConfigurationError, ParameterError
+from tapeline.core.errors import ConfigurationError, ParameterError, UnknownNameError
 from tapeline.core.timestamps import MICROSECOND
 from tapeline.datasets.plan import ViewSelection
 from tapeline.feast_ext.source import TimescaleSource
@@ -61,6 +62,35 @@ def view_version(view: FeatureView) -> int:
     if not is_latest:
         return number
     return 1 if view.current_version_number is None else int(view.current_version_number)
+
+
+def follows_promotion(view: Any) -> bool:
+    """Whether a view is one of Tapeline's and was asked for without a version."""
+    return view.projection.version_tag is None and VERSION_TAG in (view.tags or {})
+
+
+def tagged_version(view: Any) -> int:
+    """The version that a view of Tapeline's is a definition of."""
+    return _number(view.tags[VERSION_TAG], view.name)
+
+
+def require_features(view: Any, names: Iterable[str]) -> None:
+    """Refuse features that a view of Tapeline's, asked for without a version, does not have in the version that holds.
+
+    Feast has looked for them in the version that was applied last.
+
+    Raises
+    ------
+    UnknownNameError
+        If one is missing.
+    """
+    if not follows_promotion(view):
+        return
+    known = {feature.name for feature in view.features}
+    for name in names:
+        if name not in known:
+            where = f"{view.name}@v{tagged_version(view)}, the promoted version"
+            raise UnknownNameError("feature", name, known, where=where)
 
 
 def _number(tag: str, view: str) -> int:
@@ -133,7 +163,10 @@ def select_view(view: FeatureView, names: Sequence[str], output_names: Sequence[
     ------
     ConfigurationError
         If the view's source is one of another store.
+    UnknownNameError
+        If the version that holds has no such feature.
     """
+    require_features(view, names)
     source = readable_source(view.batch_source, f"feature view {view.name}")
     column_of = {mapped: column for column, mapped in source.field_mapping.items()}
     renamed = view.projection.join_key_map

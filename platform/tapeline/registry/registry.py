@@ -23,6 +23,7 @@ from tapeline.registry.compatibility import check_features
 from tapeline.registry.manifest import UNREGISTERED, BundleManifest, read_manifest
 from tapeline.registry.replay import replay_bundle
 from tapeline.registry.store import open_store
+from tapeline.storage.view_versions import require_usable
 
 LATEST = "latest"
 DEFAULT_ALIAS = "champion"
@@ -125,6 +126,8 @@ class Registry:
             If the bundle is altered, larger than 100 MB, slower to load than 10 s, or fails its own sample.
         UnknownNameError, LineageError
             If it asks for views or features that this database does not have, or of another definition.
+        VersionStateError
+            If it is built on a view version that is retired.
         ParameterError
             If the version is malformed or taken.
         """
@@ -142,6 +145,7 @@ class Registry:
         with self._connection.transaction():
             self._connection.execute("SELECT pg_advisory_xact_lock(hashtext('tapeline:models:' || %s))", (draft.model,))
             check_features(self._connection, draft)
+            _require_usable_views(self._connection, draft, "new")
             versions = self.records(draft.model)
             newest = versions[-1] if versions else None
             before = read_manifest(self._store.fetch(newest.bundle_sha256)) if newest else None
@@ -152,7 +156,7 @@ class Registry:
                 parent = draft.parent or (newest.bundle_sha256 if newest else None)
                 self._keep(bundle, draft.model_copy(update={"version": record_version, "parent": parent}))
             for alias in aliases:
-                self._insert_alias(draft.model, alias, record_version)
+                self._insert_alias(draft.model, alias, record_version, draft)
         return self.resolve(draft.model, record_version)
 
     def resolve(self, model: str, selector: str | None = None) -> ModelRecord:
@@ -207,11 +211,14 @@ class Registry:
             If the alias is malformed or is ``latest``, which moves by itself.
         UnknownNameError
             If the version does not exist.
+        VersionStateError
+            If it is built on a view version that is retired.
         """
         _check_alias(alias)
         record = self.resolve(model, selector)
+        manifest = self.manifest(record)
         with self._connection.transaction():
-            self._insert_alias(model, alias, record.version)
+            self._insert_alias(model, alias, record.version, manifest)
         return self.resolve(model, record.version)
 
     def records(self, model: str | None = None) -> list[ModelRecord]:
@@ -256,10 +263,17 @@ class Registry:
             ),
         )
 
-    def _insert_alias(self, model: str, alias: str, version: str) -> None:
+    def _insert_alias(self, model: str, alias: str, version: str, manifest: BundleManifest) -> None:
+        _require_usable_views(self._connection, manifest, version)
         self._connection.execute(
             "INSERT INTO tapeline.model_aliases (model, alias, version) VALUES (%s, %s, %s)", (model, alias, version)
         )
+
+
+def _require_usable_views(connection: psycopg.Connection[Any], manifest: BundleManifest, version: str) -> None:
+    """Refuse retired view versions, and keep the others from being retired until the transaction ends."""
+    views = [(view.view, view.version) for view in manifest.views]
+    require_usable(connection, views, where=f"model {manifest.model} {version}", lock=True)
 
 
 def _same(draft: BundleManifest, registered: BundleManifest) -> bool:

@@ -20,6 +20,7 @@ STATUS_CODES: dict[type[errors.TapelineError], grpc.StatusCode] = {
     # What the caller can mend by bringing itself, or the store, up to date.
     errors.ContinuityError: _CODE.FAILED_PRECONDITION,
     errors.LineageError: _CODE.FAILED_PRECONDITION,
+    errors.VersionStateError: _CODE.FAILED_PRECONDITION,
     errors.SchemaError: _CODE.FAILED_PRECONDITION,
     errors.ConfigurationError: _CODE.FAILED_PRECONDITION,
     errors.MissingExtraError: _CODE.FAILED_PRECONDITION,
