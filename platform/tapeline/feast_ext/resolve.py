@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from feast import FeatureStore, utils
+from feast import FeatureStore, FeatureView, utils
 
 from tapeline.core.errors import ConfigurationError, ParameterError, UnknownNameError
 from tapeline.datasets.plan import RetrievalPlan
@@ -52,6 +53,11 @@ def retrieval_plan(store: FeatureStore | str | Path, service_name: str) -> Retri
             where=f"feature service {service_name}",
             remedy="Use a service without them, or Feast's own get_historical_features",
         )
+    return plan_of_views(service_name, views)
+
+
+def plan_of_views(service_name: str, views: Sequence[FeatureView]) -> RetrievalPlan:
+    """The plan of views with their projections; see :func:`retrieval_plan`."""
     counts: dict[str, int] = {}
     for view in views:
         for feature in view.projection.features:
