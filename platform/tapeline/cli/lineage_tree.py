@@ -15,6 +15,7 @@ from tapeline.lineage.graph import KINDS
 SHOWN_MAX = 6
 """Siblings of one kind that are shown of a longer list."""
 ENDS_MAX = 24
+_WIDTH_OF_FILES = 500
 
 _COLOURS = {
     "source": "green", "calendar": "green", "table": "green", "column": "bright_green", "kernel": "yellow",
@@ -36,6 +37,8 @@ def print_trees(console: Console, found: Lineage, *, everything: bool = False) -
     everything
         Do not shorten lists.
     """
+    if not console.is_terminal:
+        console = Console(width=_WIDTH_OF_FILES)  # nothing is cut, so that it can be searched
     console.print(_label(found, found.start, None), highlight=False)
     directions: tuple[Literal["up", "down"], ...] = ("up", "down")
     for direction in directions:
@@ -44,7 +47,7 @@ def print_trees(console: Console, found: Lineage, *, everything: bool = False) -
             continue
         tree = Tree(Text(_TITLES[direction], style="bold"), guide_style="dim")
         _Branches(found, direction, edges, SHOWN_MAX if not everything else len(edges)).grow(tree, found.start)
-        console.print(tree, highlight=False, soft_wrap=not console.is_terminal)
+        console.print(tree, highlight=False)
         _print_ends(console, found, direction, everything=everything)
     if not found.edges:
         console.print("Nothing else is recorded of it.", style="dim")
@@ -56,19 +59,25 @@ class _Branches:
     def __init__(self, found: Lineage, direction: Literal["up", "down"], edges: tuple[Edge, ...], shown: int) -> None:
         self._found = found
         self._shown = shown
+        self._latest_first = direction == "up"
         self._next: defaultdict[Key, list[tuple[Key, str]]] = defaultdict(list)
         for edge in edges:
             here, there = (edge.downstream, edge.upstream) if direction == "up" else (edge.upstream, edge.downstream)
             self._next[here].append((there, edge.role))
         self._grown: set[Key] = set()
+        self._listed: set[Key] = set()
 
     def grow(self, branch: Tree, key: Key) -> None:
         self._grown.add(key)
         by_kind: defaultdict[str, dict[Key, list[str]]] = defaultdict(dict)
         for there, role in self._next[key]:
             by_kind[there.kind].setdefault(there, []).append(role)
-        for kind in sorted(by_kind, key=KINDS.index):
+        for kind in sorted(by_kind, key=KINDS.index, reverse=self._latest_first):
             siblings = by_kind[kind]
+            if len(siblings) > self._shown and siblings.keys() <= self._listed:
+                branch.add(Text(f"{len(siblings)} of kind {kind}, all named above ↑", style="dim"))
+                continue
+            self._listed |= siblings.keys()
             shown = list(siblings)[: self._shown if len(siblings) > self._shown + 1 else None]
             for there in shown:
                 self._add(branch, there, siblings[there])
@@ -87,7 +96,16 @@ class _Branches:
 
 def _label(found: Lineage, key: Key, roles: str | None) -> Text:
     text = Text.assemble((f"{key.kind} ", "dim"), (_shown(key), _COLOURS[key.kind]))
-    if roles is not None and roles not in {"value", "gives", "delivers", "holds", "part", "selected", "exported", "served"}:
+    if roles is not None and roles not in {
+        "value",
+        "gives",
+        "delivers",
+        "holds",
+        "part",
+        "selected",
+        "exported",
+        "served",
+    }:
         text.append(f" ({roles})", style="italic dim")
     if note := _note(key, found.attributes.get(key, {})):
         text.append(f"  {note}", style="dim")

@@ -49,11 +49,13 @@ def _on_demand(store: FeatureStore, view: OnDemandFeatureView) -> OnDemandView:
         source = store.get_feature_view(projection.name).with_projection(projection)
         place = f"{projection.name}@{view_version(source)}"
         inputs += [f"{place}:{feature.name}" for feature in projection.features]
-    columns = [f"{source.name}.{field.name}" for source in view.source_request_sources.values() for field in source.schema]
+    columns = [
+        f"{source.name}.{field.name}" for source in view.source_request_sources.values() for field in source.schema
+    ]
     return OnDemandView(
         name=view.name,
         version=view_version(view),
-        source_hash=sha256_json(str(view.feature_transformation.udf_string)),
+        source_hash=sha256_json(str(getattr(view.feature_transformation, "udf_string", ""))),
         inputs=tuple(inputs),
         request_columns=tuple(columns),
         features=tuple(feature.name for feature in view.projection.features),

@@ -55,15 +55,15 @@ def lay_out(start: Key, nodes: Iterable[Key], edges: Iterable[Edge]) -> Layout:
     """
     every, known = sorted(nodes), list(edges)
     layers = _layers(every, known)
-    group_of = {key: (key,) for key in every}
+    group_of: dict[Key, tuple[Key, ...]] = {key: (key,) for key in every}
     if len(every) > SINGLE_MAX:
         group_of = _grouped(start, every, known, layers)
     crowded: defaultdict[int, set[tuple[Key, ...]]] = defaultdict(set)
     for key, group in group_of.items():
         crowded[layers[key]].add(group)
-    for groups in crowded.values():
-        if len(groups) > LAYER_MAX:
-            _put_all_together(start, groups, group_of)
+    for crowd in crowded.values():
+        if len(crowd) > LAYER_MAX:
+            _put_all_together(start, crowd, group_of)
     groups = sorted(set(group_of.values()), key=lambda group: (KINDS.index(group[0].kind), group))
     place = {group: number for number, group in enumerate(groups)}
     joins: defaultdict[tuple[int, int], set[str]] = defaultdict(set)
@@ -103,9 +103,7 @@ def _neighbours(edges: Iterable[Edge]) -> tuple[defaultdict[Key, set[Key]], defa
     return upstream, downstream
 
 
-def _grouped(
-    start: Key, nodes: list[Key], edges: list[Edge], layers: Mapping[Key, int]
-) -> dict[Key, tuple[Key, ...]]:
+def _grouped(start: Key, nodes: list[Key], edges: list[Edge], layers: Mapping[Key, int]) -> dict[Key, tuple[Key, ...]]:
     """Nodes of a kind and layer that lie between the same others, seen through those that are put together themselves."""
     upstream, downstream = _neighbours(edges)
 
@@ -129,9 +127,7 @@ def _grouped(
     return {key: tuple(sorted(group)) for group in groups.values() for key in group}
 
 
-def _put_all_together(
-    start: Key, groups: set[tuple[Key, ...]], group_of: dict[Key, tuple[Key, ...]]
-) -> None:
+def _put_all_together(start: Key, groups: set[tuple[Key, ...]], group_of: dict[Key, tuple[Key, ...]]) -> None:
     for kind in _PUT_TOGETHER:
         merged = tuple(sorted(key for group in groups for key in group if key.kind == kind and key != start))
         for key in merged:

@@ -164,12 +164,18 @@ def _told(found: Lineage, box: Box) -> str:
     if len(box.nodes) > 1:
         lines = [markup.escape(key.name) for key in box.nodes[:_LISTED_MAX]]
         rest = len(box.nodes) - len(lines)
-        return "<br>".join([f"<b>{len(box.nodes)} {_plural(box.nodes[0].kind)}</b>", *lines, *([f"… {rest} more"] if rest else [])])
+        return "<br>".join(
+            [f"<b>{len(box.nodes)} {_plural(box.nodes[0].kind)}</b>", *lines, *([f"… {rest} more"] if rest else [])]
+        )
     key = box.nodes[0]
     lines = [f"<b>{markup.escape(key.name)}</b>"]
     for name, value in found.attributes.get(key, {}).items():
         if value not in (None, {}, []):
-            text = ", ".join(map(str, value[:6])) + (" …" if len(value) > 6 else "") if isinstance(value, list) else str(value)
+            text = (
+                ", ".join(map(str, value[:6])) + (" …" if len(value) > 6 else "")
+                if isinstance(value, list)
+                else str(value)
+            )
             lines.append(f"{markup.escape(name)}: {markup.escape(text[:90])}")
     return "<br>".join(lines)
 

@@ -170,5 +170,3 @@ def used_rows(connection: psycopg.Connection[Any], request_id: str) -> list[dict
     with connection.transaction():
         rows = connection.execute(_USED_ROWS, (request_id,)).fetchall()
     return [{"entity": entity} | use for entity, use in rows]
-
-

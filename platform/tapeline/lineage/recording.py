@@ -125,9 +125,7 @@ def record(connection: Connection, graph: Graph) -> tuple[int, int]:
     return nodes, added
 
 
-def record_source(
-    connection: Connection, name: str, kind: str, calendar: str | None, *, actions: bool = False
-) -> None:
+def record_source(connection: Connection, name: str, kind: str, calendar: str | None, *, actions: bool = False) -> None:
     """Record a declared source; ``actions`` says that corporate actions came with its rows."""
     record(connection, source_graph(name, kind, calendar, actions=actions))
 

@@ -75,12 +75,16 @@ def _of_kind(connection: psycopg.Connection[Any], kind: str, name: str, as_of: A
         rows = connection.execute(_DATASETS, {"like": f"{_escaped(name)}%", "as_of": as_of}).fetchall()
         if len(rows) > 1 and name:
             fitting = ", ".join(row[0][:16] for row in rows)
-            raise ParameterError(f"several data sets begin with {name!r}: {fitting}", remedy="Write more of its SHA-256")
+            raise ParameterError(
+                f"several data sets begin with {name!r}: {fitting}", remedy="Write more of its SHA-256"
+            )
         return Key("dataset", rows[0][0]) if len(rows) == 1 else None
     if kind == "deployment":
         version = _aliased(connection, name, as_of)
         return None if version is None else Key("deployment", name)
-    rows = connection.execute(f"{_BY_NAME} AND kind = %(kind)s", {"kind": kind, "name": name, "as_of": as_of}).fetchall()
+    rows = connection.execute(
+        f"{_BY_NAME} AND kind = %(kind)s", {"kind": kind, "name": name, "as_of": as_of}
+    ).fetchall()
     return Key(rows[0][0], rows[0][1]) if rows else None
 
 

@@ -59,11 +59,13 @@ def export_datasets(connection: Connection, manifest: Mapping[str, Any], folder:
         inputs.append(table_dataset(connection, "tapeline.corporate_actions"))
         actions = InputColumn(namespace, f"{database}.tapeline.corporate_actions", "ratio", how="splits undone")
         of_price = InputColumn(namespace, f"{database}.tapeline.{kind}", price, how=labels["spec"])
-        lineage |= {name: (of_price, actions) for name in ("label", "label_return", "label_end_timestamp")}
+        lineage |= dict.fromkeys(("label", "label_return", "label_end_timestamp"), (of_price, actions))
     columns = tuple((column["name"], column["type"]) for column in manifest["columns"])
     version, rows = manifest["content_sha256"], manifest["row_count"]
     written = {name: parts for name, parts in lineage.items() if name in dict(columns)}
-    return JobDatasets(tuple(inputs), (file_dataset(folder, columns=columns, version=version, lineage=written, rows=rows),))
+    return JobDatasets(
+        tuple(inputs), (file_dataset(folder, columns=columns, version=version, lineage=written, rows=rows),)
+    )
 
 
 def train_datasets(
@@ -72,7 +74,9 @@ def train_datasets(
     """A training: a data set's folder into a bundle; without settings, one that was not registered."""
     features = tuple((str(f["name"]), str(f["dtype"])) for f in manifest["features"])
     given = file_dataset(folder, columns=features, version=manifest["dataset_sha256"])
-    parts = tuple(InputColumn(given.namespace, given.name, name, how=f"model {manifest['model']}") for name, _ in features)
+    parts = tuple(
+        InputColumn(given.namespace, given.name, name, how=f"model {manifest['model']}") for name, _ in features
+    )
     outputs = tuple((str(name), "float32") for name in manifest["outputs"])
     place = f"{settings.artifacts_path if settings is not None else 'unregistered'}/{bundle_sha256}"
     bundle = file_dataset(place, columns=outputs, version=bundle_sha256, lineage=dict.fromkeys(dict(outputs), parts))
@@ -85,7 +89,9 @@ def deploy_datasets(settings: Settings, model: str, version: str, alias: str, bu
     return JobDatasets((bundle,), (JobDataset("tapeline", f"model.{model}@{alias}", version=version),))
 
 
-def materialize_datasets(connection: Connection, settings: Settings, view: str, version: int, table: str) -> JobDatasets:
+def materialize_datasets(
+    connection: Connection, settings: Settings, view: str, version: int, table: str
+) -> JobDatasets:
     """A materialization: a view's table into the online store."""
     given = _view_table(connection, view, version, table=table)
     times = {"event_timestamp", "available_timestamp", "created_timestamp", "sequence"}
@@ -97,7 +103,9 @@ def materialize_datasets(connection: Connection, settings: Settings, view: str, 
     return JobDatasets((given,), (online,))
 
 
-def _view_table(connection: Connection, view: str, version: int, *, table: str | None = None, **more: Any) -> JobDataset:
+def _view_table(
+    connection: Connection, view: str, version: int, *, table: str | None = None, **more: Any
+) -> JobDataset:
     """A view's table, its lineage hash as version; ``table`` where it is not one of Tapeline's."""
     with connection.transaction():
         row = connection.execute(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ class JobDataset:
     name: str
     columns: tuple[tuple[str, str], ...] = ()
     version: str | None = None
-    lineage: dict[str, tuple[InputColumn, ...]] = field(default_factory=dict)
+    lineage: Mapping[str, tuple[InputColumn, ...]] = field(default_factory=dict)
     rows: int | None = None
 
 
@@ -75,7 +76,9 @@ def database_namespace(connection: psycopg.Connection[Any]) -> str:
     return f"postgres://{'localhost' if not host or host.startswith('/') else host}:{connection.info.port}"
 
 
-def table_dataset(connection: psycopg.Connection[Any], table: str, version: str | None = None, **more: Any) -> JobDataset:
+def table_dataset(
+    connection: psycopg.Connection[Any], table: str, version: str | None = None, **more: Any
+) -> JobDataset:
     """A table of the database with its columns; ``table`` has its schema, such as ``tapeline.bars``."""
     with connection.transaction():
         columns = connection.execute(

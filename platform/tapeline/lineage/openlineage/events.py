@@ -47,7 +47,9 @@ def run_event(
     }
     if error is not None:
         run_facets["errorMessage"] = facet_v2.error_message_run.ErrorMessageRunFacet(
-            message=f"{type(error).__name__}: {error}"[:ERROR_LETTERS_MAX], programmingLanguage="python", producer=PRODUCER
+            message=f"{type(error).__name__}: {error}"[:ERROR_LETTERS_MAX],
+            programmingLanguage="python",
+            producer=PRODUCER,
         )
     job_type = facet_v2.job_type_job.JobTypeJobFacet(
         processingType="BATCH", integration="TAPELINE", jobType=job.partition(".")[0].upper(), producer=PRODUCER
@@ -69,9 +71,7 @@ def _output(dataset: JobDataset) -> event_v2.OutputDataset:
         statistics["outputStatistics"] = facet_v2.output_statistics_output_dataset.OutputStatisticsOutputDatasetFacet(
             rowCount=dataset.rows, producer=PRODUCER
         )
-    return event_v2.OutputDataset(
-        dataset.namespace, dataset.name, facets=_facets(dataset), outputFacets=statistics
-    )
+    return event_v2.OutputDataset(dataset.namespace, dataset.name, facets=_facets(dataset), outputFacets=statistics)
 
 
 def _facets(dataset: JobDataset) -> dict[str, Any]:

@@ -42,7 +42,7 @@ class JobRun:
         self.job = job
         self._settings = settings
         self._transport = _transport(settings)
-        self._describe: Callable[[], JobDatasets] | None = None
+        self._datasets = JobDatasets()
         self._run_id = ""
         if self._transport is not None:
             from tapeline.lineage.openlineage.events import new_run_id
@@ -50,8 +50,13 @@ class JobRun:
             self._run_id = new_run_id()
 
     def describe(self, datasets: Callable[[], JobDatasets]) -> None:
-        """Say how to find out what was read and written. It is asked at the end, and only if there is whom to tell."""
-        self._describe = datasets
+        """Say how to find out what was read and written. It is asked now, and only if there is whom to tell."""
+        if self._transport is None:
+            return
+        try:
+            self._datasets = datasets()
+        except Exception as problem:  # noqa: BLE001  whatever it is, the job goes on
+            logger.warning("what %s read and wrote cannot be told: %s", self.job, problem)
 
     def tell(self, state: Any, error: BaseException | None = None) -> None:
         """Send one event, within the time that the settings allow; what goes wrong is logged as a warning."""
@@ -60,8 +65,7 @@ class JobRun:
         try:
             from tapeline.lineage.openlineage.events import run_event
 
-            datasets = self._describe() if self._describe is not None and error is None else JobDatasets()
-            event = run_event(state, self._run_id, self._settings.project, self.job, datasets, error)
+            event = run_event(state, self._run_id, self._settings.project, self.job, self._datasets, error)
             self._send(event)
         except Exception as problem:  # noqa: BLE001  whatever it is, the job goes on
             logger.warning("the OpenLineage event %s of %s was not delivered: %s", state, self.job, problem)
@@ -139,7 +143,9 @@ def _http(settings: Settings, target: str) -> Any:
     timeout_s = settings.openlineage_timeout_ms / 1000
     try:
         return HttpTransport(
-            HttpConfig(url=f"{target.rstrip('/')}/", endpoint=_ENDPOINT, timeout=timeout_s, auth=auth, retry={"total": 0})
+            HttpConfig(
+                url=f"{target.rstrip('/')}/", endpoint=_ENDPOINT, timeout=timeout_s, auth=auth, retry={"total": 0}
+            )
         )
     except ValueError as error:
         raise ConfigurationError(
