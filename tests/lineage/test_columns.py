@@ -13,9 +13,9 @@ from tapeline.features.builders import builder_of, column_of
 from tapeline.features.catalogue import VIEWS
 from tapeline.features.plan import FeaturePlan
 from tapeline.features.request import FeatureRequest
+from tapeline.features.timeframes import FrameCalendar, TimeFrame
 from tapeline.features.versions import Actions
 from tapeline.features.view import FeatureViewSpec, LongerBars, SessionBars, TradeBars, TradedBars
-from tapeline.features.timeframes import FrameCalendar, TimeFrame
 from tapeline.indicators import specification
 from tapeline.lineage.graph import Graph, Key
 from tapeline.lineage.views import view_graph
@@ -46,7 +46,7 @@ def test_every_feature_of_the_catalogue_comes_from_what_its_own_plan_reads(spec:
     """A plan cut down to one output says what that output alone reads."""
     graph, place, source = view_graph(spec), f"{spec.name}@{spec.version}", spec.rows.source
     bars = {name: [name] for name in ("open", "high", "low", "close", "volume")} | {"session": ["start_timestamp"]}
-    trade_bars = dict.fromkeys(bars, ["price", "size", "event_timestamp"]) | {"session": ["event_timestamp"]}
+    trade_bars = {name: ["price", "size", "event_timestamp"] for name in bars} | {"session": ["event_timestamp"]}
     trades = {"price": ["price"], "size": ["size"], "time": ["event_timestamp"]}  # nothing else comes with a trade
     stored = bars if spec.rows.raw == "bars" else trade_bars if isinstance(spec.rows, TradeBars) else trades
     for request in spec.features:
@@ -62,7 +62,11 @@ def moved(before: np.ndarray, after: np.ndarray, names: tuple[str, ...]) -> set[
     """Outputs that are not the same, bit for bit but for the kind of NaN."""
     if before.shape != after.shape:
         return set(names)
-    return {name for place, name in enumerate(names) if not np.array_equal(before[:, place], after[:, place], equal_nan=True)}
+    return {
+        name
+        for place, name in enumerate(names)
+        if not np.array_equal(before[:, place], after[:, place], equal_nan=True)
+    }
 
 
 def downstream(graph: Graph, spec: FeatureViewSpec, column: str) -> set[str]:
@@ -90,11 +94,13 @@ SESSION_SPEC = FeatureViewSpec(
 
 
 @pytest.fixture(scope="module")
-def daily() -> Iterator[Callable[..., np.ndarray]]:
+def daily() -> Callable[..., np.ndarray]:
     history = bar_history(5, 60)
     split, dividend = int(history.start_us[30]), int(history.start_us[40])
     actions = {"event_us": np.array([split, dividend]), "ratio": np.array([2.0, 1.0]), "dividend": np.array([0.0, 1.5])}
-    values = np.column_stack([history.start_us, *(history.columns[n] for n in ("open", "high", "low", "close", "volume"))])
+    values = np.column_stack(
+        [history.start_us, *(history.columns[n] for n in ("open", "high", "low", "close", "volume"))]
+    )
     runner = RowRunner(SESSION_SPEC)
 
     def run(change: Callable[[np.ndarray, dict[str, np.ndarray]], None] = lambda *_: None) -> np.ndarray:
@@ -102,11 +108,17 @@ def daily() -> Iterator[Callable[..., np.ndarray]]:
         known_event = history.event_us.copy()
         change(rows, known | {"row_event_us": known_event})
         made, _ = runner.advance(
-            runner.fresh(), known_event, np.zeros(60, np.int64), history.event_us, rows, Actions(**known), AvailableFloor()
+            runner.fresh(),
+            known_event,
+            np.zeros(60, np.int64),
+            history.event_us,
+            rows,
+            Actions(**known),
+            AvailableFloor(),
         )
         return made.outputs
 
-    yield run
+    return run
 
 
 @pytest.mark.parametrize(
@@ -120,7 +132,9 @@ def test_what_moves_with_a_stored_column_is_what_lies_below_it(
         rows[21:50:3, place] *= 1.01  # the close before the dividend among them
         rows[52, place] = np.nan
 
-    assert moved(daily(), daily(worse), SESSION_SPEC.columns) == downstream(view_graph(SESSION_SPEC), SESSION_SPEC, column)
+    assert moved(daily(), daily(worse), SESSION_SPEC.columns) == downstream(
+        view_graph(SESSION_SPEC), SESSION_SPEC, column
+    )
 
 
 @pytest.mark.parametrize(("column", "name", "value"), [(RATIO, "ratio", [4.0, 1.0]), (AMOUNT, "dividend", [0.0, 8.0])])
@@ -133,8 +147,10 @@ def test_what_moves_with_corporate_actions_is_what_lies_below_them(
     changed = moved(daily(), daily(other), SESSION_SPEC.columns)
     recorded = downstream(view_graph(SESSION_SPEC), SESSION_SPEC, column)
     assert changed <= recorded
-    # How old a value is does not change here, nor the sign of a day's change, which is all that OBV takes of prices.
-    assert recorded - changed <= {"rsi_3_last_3d_age", "obv"}
+    # How old a value is does not change here, nor the sign of a day's change, which is all that OBV takes of prices; and
+    # what looks back on no other day is put on another basis and back again.
+    assert recorded - changed <= {"rsi_3_last_3d_age", "obv", "avgprice", "vwap_session"}
+    assert changed >= {"sma_5", "midprice_4", "ema_2_week", "rsi_3_last_3d"}
 
 
 def test_a_session_and_a_week_come_from_calendar_and_time() -> None:

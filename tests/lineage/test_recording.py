@@ -54,10 +54,16 @@ def exported(connection: psycopg.Connection, folder: Path) -> datasets.DatasetMa
     return datasets.export(connection, PLAN, datasets.Generated(), folder / "set", labels="direction:5d")
 
 
-def registered(connection: psycopg.Connection, folder: Path, dataset: str, name: str = "bundle", **changes: object) -> str:
-    row = connection.execute("SELECT plan_hash, lineage_hash, definition FROM tapeline.feature_view_versions").fetchone()
+def registered(
+    connection: psycopg.Connection, folder: Path, dataset: str, name: str = "bundle", **changes: object
+) -> str:
+    row = connection.execute(
+        "SELECT plan_hash, lineage_hash, definition FROM tapeline.feature_view_versions"
+    ).fetchone()
     connection.rollback()
-    view = ViewReference(view="tiny", version=1, plan_hash=row[0], lineage_hash=row[1], ttl_us=DAY_US, definition=row[2])
+    view = ViewReference(
+        view="tiny", version=1, plan_hash=row[0], lineage_hash=row[1], ttl_us=DAY_US, definition=row[2]
+    )
     features = [FeatureReference(view="tiny", version=1, name=column) for column in SPEC.columns]
     make_bundle(folder / name, features=features, views=[view], dataset_sha256=dataset, service="tiny_model", **changes)
     record = Registry(connection, folder / "artifacts").register(folder / name, aliases=["champion"])
@@ -97,7 +103,11 @@ def test_from_a_prediction_to_source_columns_nothing_is_missing_and_nothing_inve
     dataset, prediction = Key("dataset", sha256), Key("prediction", REQUEST)
     close, ratio = Key("column", "us-daily.close"), Key("column", "corporate_actions.ratio")
     time, calendar = Key("column", "us-daily.event_timestamp"), Key("calendar", "XNYS")
-    bars, actions, source = Key("table", "tapeline.bars[us-daily]"), Key("table", "tapeline.corporate_actions"), Key("source", "us-daily")
+    bars, actions, source = (
+        Key("table", "tapeline.bars[us-daily]"),
+        Key("table", "tapeline.corporate_actions"),
+        Key("source", "us-daily"),
+    )
     expected = {
         Edge(Key("model", model), prediction, "served"),
         Edge(dataset, Key("model", model), "trained"),
@@ -150,9 +160,9 @@ def test_recording_what_was_there_before_gives_the_same_graph(
 def test_what_is_not_registered_is_not_recorded(connection: psycopg.Connection) -> None:
     open_market(connection)
     before = everything(connection)
-    with pytest.raises(RuntimeError, match="afterwards"), connection.transaction():
-        record_dataset(connection, small_manifest())
-        raise RuntimeError("afterwards")
+    connection.execute("SELECT 1")
+    record_dataset(connection, small_manifest())  # in a transaction of the caller's, which then ends otherwise
+    connection.rollback()
     assert everything(connection) == before
 
 
@@ -282,7 +292,9 @@ def test_a_view_that_is_come_upon_is_not_walked_through(connection: psycopg.Conn
     spec = FeatureViewSpec("two", 1, SessionBars("s", "XNYS"), (FeatureRequest.of("SMA", timeperiod=5), FeatureRequest.of("OBV")), 0)  # fmt: skip
     register_view(connection, spec)
     record_view(connection, spec)
-    plan = RetrievalPlan("one", (ViewSelection("two", 1, "features.two__v1", ("symbol",), ("symbol",), ("sma_5",), ("sma_5",)),))
+    plan = RetrievalPlan(
+        "one", (ViewSelection("two", 1, "features.two__v1", ("symbol",), ("symbol",), ("sma_5",), ("sma_5",)),)
+    )
     record_service(connection, json.loads(json.dumps(plan.to_dict())))
     service = find_node(connection, "service:one")
     columns = {key.name for key in read_lineage(connection, service, "up").nodes if key.kind == "column"}
@@ -363,7 +375,9 @@ def test_every_edition_records_and_walks(edition_database: tuple[str, str]) -> N
         migrate(connection)
         record_view(connection, SPEC)
         found = read_lineage(connection, Key("column", "us-daily.close"), "down")
-        assert {key.name for key in found.nodes if key.kind == "feature"} == {f"{PLACE}:{name}" for name in SPEC.columns}
+        assert {key.name for key in found.nodes if key.kind == "feature"} == {
+            f"{PLACE}:{name}" for name in SPEC.columns
+        }
         served(connection, "m@1.0.0", REQUEST)
         assert {str(key) for key in read_lineage(connection, Key("prediction", REQUEST), "up").nodes} == {
             f"prediction:{REQUEST}", "model:m@1.0.0",

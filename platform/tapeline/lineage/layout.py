@@ -23,7 +23,7 @@ class Box:
     Attributes
     ----------
     nodes
-        Sorted.
+        Sorted; none of a lane, through which edges pass a layer.
     layer
         From 0, left to right.
     row
@@ -66,12 +66,27 @@ def lay_out(start: Key, nodes: Iterable[Key], edges: Iterable[Edge]) -> Layout:
             _put_all_together(start, crowd, group_of)
     groups = sorted(set(group_of.values()), key=lambda group: (KINDS.index(group[0].kind), group))
     place = {group: number for number, group in enumerate(groups)}
+    layer_of = [layers[group[0]] for group in groups]
     joins: defaultdict[tuple[int, int], set[str]] = defaultdict(set)
+    lanes: dict[tuple[int, int], int] = {}
     for edge in known:
-        joins[place[group_of[edge.upstream]], place[group_of[edge.downstream]]].add(edge.role)
-    rows = _rows([layers[group[0]] for group in groups], joins)
-    boxes = tuple(Box(group, layers[group[0]], rows[number]) for number, group in enumerate(groups))
-    return Layout(boxes, {ends: frozenset(roles) for ends, roles in joins.items() if ends[0] != ends[1]})
+        here, end = place[group_of[edge.upstream]], place[group_of[edge.downstream]]
+        if here == end:
+            continue
+        # What passes other layers on its way to one box shares a lane through them.
+        for layer in range(layer_of[here] + 1, layer_of[end]):
+            lane = lanes.setdefault((end, layer), len(groups) + len(lanes))
+            if lane == len(layer_of):
+                layer_of.append(layer)
+            joins[here, lane].add(edge.role)
+            here = lane
+        joins[here, end].add(edge.role)
+    rows = _rows(layer_of, joins)
+    boxes = tuple(
+        Box(groups[number] if number < len(groups) else (), layer, rows[number])
+        for number, layer in enumerate(layer_of)
+    )
+    return Layout(boxes, {ends: frozenset(roles) for ends, roles in joins.items()})
 
 
 def _layers(nodes: list[Key], edges: list[Edge]) -> dict[Key, int]:

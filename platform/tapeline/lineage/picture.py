@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import html as markup
-import os
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from tapeline.core.errors import LimitError, MissingExtraError
+from tapeline.core.errors import LimitError, MissingExtraError, ParameterError
 from tapeline.lineage.graph import Key
 from tapeline.lineage.layout import Box, Layout, lay_out
 from tapeline.lineage.reading import Lineage
 
 NODES_MAX = 5_000
 
-_BOX, _GAP, _HEIGHT, _SPACING = 184, 92, 34, 50
-_MARGIN, _HEAD = 28, 92
+_BOX, _GAP, _HEIGHT, _SPACING = 176, 72, 34, 48
+_MARGIN, _HEAD = 28, 108
 _LISTED_MAX = 24
 _LETTERS_MAX = 27
 _FILL = {
@@ -29,6 +28,10 @@ _BORDER = {
     "feature": "#4a8ecb", "view": "#3f74b8", "service": "#6466bf", "dataset": "#8660bd", "model": "#b45a9c",
     "deployment": "#c4616d", "prediction": "#cc6442",
 }  # fmt: skip
+_LEGEND = (
+    "solid: comes from   ·   dotted: decides which rows count, their order or their times   ·   dashed: labels"
+    "   ·   point at a box to see what is in it"
+)
 _PLURAL = {"dataset": "data sets", "dataset_one": "data set"}
 
 
@@ -53,6 +56,8 @@ def write_picture(found: Lineage, file: Path) -> tuple[int, int]:
         If plotly is not installed.
     LimitError
         If there are more than 5,000 nodes.
+    ParameterError
+        If the file cannot be written.
     """
     try:
         import plotly.graph_objects as plotly
@@ -67,12 +72,13 @@ def write_picture(found: Lineage, file: Path) -> tuple[int, int]:
     layout = lay_out(found.start, found.nodes, found.edges)
     figure = plotly.Figure(_scene(found, layout))
     text = figure.to_html(include_plotlyjs=True, full_html=True, config={"displaylogo": False, "scrollZoom": True})
-    descriptor, temporary = tempfile.mkstemp(dir=file.parent, suffix=".html")
-    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-        stream.write(text)
-    Path(temporary).chmod(0o644)
-    Path(temporary).replace(file)
-    return len(layout.boxes), len(found.nodes)
+    try:
+        with tempfile.TemporaryDirectory(dir=file.parent, prefix=".lineage-") as folder:
+            (Path(folder) / "picture.html").write_text(text, encoding="utf-8")
+            (Path(folder) / "picture.html").replace(file)
+    except OSError as error:
+        raise ParameterError(f"the picture cannot be written: {error.strerror}", where=str(file)) from None
+    return sum(bool(box.nodes) for box in layout.boxes), len(found.nodes)
 
 
 def _scene(found: Lineage, layout: Layout) -> dict[str, Any]:
@@ -89,10 +95,12 @@ def _scene(found: Lineage, layout: Layout) -> dict[str, Any]:
 
     places = [middle(box) for box in layout.boxes]
     shapes = [_curve(places[a], places[b], roles) for (a, b), roles in sorted(layout.joins.items())]
-    shapes += [_frame(box, place, found.start in box.nodes) for box, place in zip(layout.boxes, places, strict=True)]
-    notes = [_note(box, place) for box, place in zip(layout.boxes, places, strict=True)]
+    drawn = [(box, place) for box, place in zip(layout.boxes, places, strict=True) if box.nodes]
+    shapes += [_lane(place, layout, number) for number, place in enumerate(places) if not layout.boxes[number].nodes]
+    shapes += [_frame(box, place, found.start in box.nodes) for box, place in drawn]
+    notes = [_note(box, place) for box, place in drawn]
     return {
-        "data": [_hover(found, layout, places)],
+        "data": [_hover(found, drawn)],
         "layout": {
             "width": max(width, 640), "height": height, "template": "none", "paper_bgcolor": "white",
             "plot_bgcolor": "white", "showlegend": False, "hovermode": "closest", "dragmode": "pan",
@@ -109,6 +117,20 @@ def _curve(start: tuple[float, float], end: tuple[float, float], roles: frozense
     """An edge from the right side of one box to the left side of another, or around within a layer."""
     x0, y0, x1, y1 = start[0] + _BOX / 2, start[1], end[0] - _BOX / 2, end[1]
     bend = max(_GAP / 2, (x1 - x0) * 0.45)
+    return {
+        "type": "path", "layer": "below", "line": _line(roles),
+        "path": f"M {x0:.0f},{y0:.0f} C {x0 + bend:.0f},{y0:.0f} {x1 - bend:.0f},{y1:.0f} {x1:.0f},{y1:.0f}",
+    }  # fmt: skip
+
+
+def _lane(place: tuple[float, float], layout: Layout, number: int) -> dict[str, Any]:
+    """Edges on their way past a layer."""
+    roles = frozenset().union(*(each for ends, each in layout.joins.items() if ends[1] == number))
+    path = f"M {place[0] - _BOX / 2:.0f},{place[1]:.0f} L {place[0] + _BOX / 2:.0f},{place[1]:.0f}"
+    return {"type": "path", "layer": "below", "line": _line(roles), "path": path}
+
+
+def _line(roles: frozenset[str]) -> dict[str, Any]:
     colour, dash = "#9aa5b1", "solid"
     if roles <= {"indirect"}:
         colour, dash = "#c2c9d1", "dot"
@@ -116,10 +138,7 @@ def _curve(start: tuple[float, float], end: tuple[float, float], roles: frozense
         colour, dash = "#d79a5b", "dash"
     elif roles <= {"succeeded"}:
         colour, dash = "#b45a9c", "dot"
-    return {
-        "type": "path", "layer": "below", "line": {"color": colour, "width": 1.2, "dash": dash},
-        "path": f"M {x0:.0f},{y0:.0f} C {x0 + bend:.0f},{y0:.0f} {x1 - bend:.0f},{y1:.0f} {x1:.0f},{y1:.0f}",
-    }  # fmt: skip
+    return {"color": colour, "width": 1.2, "dash": dash}
 
 
 def _frame(box: Box, place: tuple[float, float], is_start: bool) -> dict[str, Any]:
@@ -146,10 +165,10 @@ def _note(box: Box, place: tuple[float, float]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _hover(found: Lineage, layout: Layout, places: list[tuple[float, float]]) -> dict[str, Any]:
+def _hover(found: Lineage, drawn: list[tuple[Box, tuple[float, float]]]) -> dict[str, Any]:
     """Invisible points along each box, which tell what is in it."""
     x, y, texts = [], [], []
-    for box, place in zip(layout.boxes, places, strict=True):
+    for box, place in drawn:
         for part in (-0.35, 0.0, 0.35):
             x.append(place[0] + part * _BOX)
             y.append(place[1])
@@ -187,13 +206,17 @@ def _headings(found: Lineage, layout: Layout, layers: int) -> list[dict[str, Any
         {
             "x": _MARGIN, "y": 26, "text": title, "showarrow": False, "xanchor": "left",
             "font": {"size": 18, "color": "#1f2933", "family": "Helvetica, Arial, sans-serif"},
-        }
+        },
+        {
+            "x": _MARGIN, "y": 50, "text": _LEGEND, "showarrow": False, "xanchor": "left",
+            "font": {"size": 11, "color": "#7b8794", "family": "Helvetica, Arial, sans-serif"},
+        },
     ]  # fmt: skip
     for layer in range(layers):
-        kinds = dict.fromkeys(_plural(box.nodes[0].kind) for box in layout.boxes if box.layer == layer)
+        kinds = dict.fromkeys(_plural(box.nodes[0].kind) for box in layout.boxes if box.layer == layer and box.nodes)
         notes.append(
             {
-                "x": _MARGIN + layer * (_BOX + _GAP) + _BOX / 2, "y": 68, "text": _fitted(", ".join(kinds), 36),
+                "x": _MARGIN + layer * (_BOX + _GAP) + _BOX / 2, "y": 86, "text": _fitted(", ".join(kinds), 32),
                 "showarrow": False, "font": {"size": 11, "color": "#7b8794", "family": "Helvetica, Arial, sans-serif"},
             }
         )  # fmt: skip
