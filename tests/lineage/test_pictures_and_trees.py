@@ -136,7 +136,7 @@ def test_a_picture_is_one_file_and_whole(run: Any, tmp_path: Path) -> None:
 
 
 def test_wrong_input_is_refused_in_words(run: Any, tmp_path: Path) -> None:
-    with pytest.raises(UnknownNameError, match="us-daily.close"):
+    with pytest.raises(UnknownNameError, match=r"us-daily\.close"):
         run("show", "us-daily.clos")
     with pytest.raises(ParameterError, match="depth is 0"):
         run("show", "tiny@1", "--depth", "0")

@@ -71,7 +71,7 @@ def write_picture(found: Lineage, file: Path) -> tuple[int, int]:
         )
     layout = lay_out(found.start, found.nodes, found.edges)
     figure = plotly.Figure(_scene(found, layout))
-    text = figure.to_html(include_plotlyjs=True, full_html=True, config={"displaylogo": False, "scrollZoom": True})
+    text = figure.to_html(include_plotlyjs=True, full_html=True, config={"displayModeBar": False, "scrollZoom": True})
     try:
         with tempfile.TemporaryDirectory(dir=file.parent, prefix=".lineage-") as folder:
             (Path(folder) / "picture.html").write_text(text, encoding="utf-8")
