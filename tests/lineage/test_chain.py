@@ -31,7 +31,9 @@ def test_from_an_ingested_column_to_an_answer_and_back(settings: Settings, tmp_p
     )
     with psycopg.connect(settings.postgres_url, options="-c timezone=UTC") as connection:
         append_instruments(connection, [Instrument("AAA", "X", "XNYS", "equity", "USD", 0.01, 0, 0)])
-        ingest(connection, frame, Source("test-bars", "bars", 0, "XNYS"), layout=Layout(symbol="AAA"), settings=settings)
+        ingest(
+            connection, frame, Source("test-bars", "bars", 0, "XNYS"), layout=Layout(symbol="AAA"), settings=settings
+        )
     with redis.Redis.from_url(settings.redis_url) as store:
         world.compute(settings, store, [world.DAILY])
         world.materialize(settings, store, world.DAILY)
@@ -58,7 +60,9 @@ def test_from_an_ingested_column_to_an_answer_and_back(settings: Settings, tmp_p
         assert Key("source", "test-bars") in up.ends("up")
         for column in ("test-bars.close", "test-bars.volume"):
             assert prediction in read_lineage(connection, find_node(connection, column), "down").nodes
-        high = connection.execute("SELECT count(*) FROM tapeline.lineage_nodes WHERE name = 'test-bars.high'").fetchone()
+        high = connection.execute(
+            "SELECT count(*) FROM tapeline.lineage_nodes WHERE name = 'test-bars.high'"
+        ).fetchone()
         assert high == (0,)  # nothing reads it
         (row,) = used_rows(connection, answer.request_id)
         assert (row["view"], row["origin"], row["event_us"]) == (world.DAILY.name, "store", int(history.event_us[-1]))
