@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import shutil
 import subprocess
@@ -23,8 +24,12 @@ from feast.protos.feast.serving.ServingService_pb2 import FieldStatus
 from tapeline.core.errors import ParameterError
 from tapeline.core.settings import Settings, get_settings
 from tapeline.core.timestamps import to_us
+from tapeline.feast_ext.lineage import service_plans
+from tapeline.feast_ext.resolve import retrieval_plan
 from tapeline.feast_ext.views import feature_view
 from tapeline.features.catalogue import VIEWS, view
+from tapeline.lineage import find_node, read_lineage, record_all
+from tapeline.lineage.consumers import service_name
 from tapeline.storage.feature_tables import register_view
 from tapeline.storage.keys import entity_key
 from tapeline.storage.migrations import migrate
@@ -269,3 +274,23 @@ def test_the_address_is_found_from_the_data_folder(tmp_path: Path, monkeypatch: 
     assert Settings().home_path == tmp_path / ".tapeline"
     monkeypatch.setenv("TAPELINE_HOME", str(below))
     assert Settings().home_path == below
+
+
+def test_the_lineage_of_services_and_on_demand_views(world: World, store: FeatureStore) -> None:
+    with psycopg.connect(str(world.settings.postgres_url)) as connection:
+        report = record_all(connection, service_plans(world.repository))
+        assert (report.services, report.left_out) == (len(store.list_feature_services()), [])
+        assert record_all(connection, service_plans(store)).edges_added == 0
+        computed = read_lineage(connection, find_node(connection, "last_price_position@1:distance_to_sma_20"))
+        service = read_lineage(connection, find_node(connection, "service:daily_model"), "up")
+        plan = json.loads(json.dumps(retrieval_plan(store, "daily_model").to_dict()))
+        assert service.start.name == service_name(plan)  # an export finds the same node
+    features = {key.name for key in computed.nodes if key.kind == "feature" and key != computed.start}
+    assert features == {
+        f"daily_technical@2:{name}" for name in ("sma_20", "bbands_upper_20_2_2", "bbands_lower_20_2_2")
+    }
+    columns = {key.name for key in computed.nodes if key.kind == "column"}
+    assert columns == {"us-daily.close", "corporate_actions.ratio", "last_price.last_price"}
+    assert {key.name.partition("#")[0] for key in computed.nodes if key.kind == "service"} == {"daily_with_last_price"}
+    selected = {edge.upstream.name for edge in service.up if edge.downstream == service.start}
+    assert selected == {"daily_technical@2", *(f"daily_technical@2:{name}" for name in _columns(store, "daily_model"))}

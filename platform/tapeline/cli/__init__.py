@@ -12,8 +12,8 @@ from tapeline.cli.app import report_error
 from tapeline.cli.faults import as_tapeline_error
 
 COMMAND_MODULES = (
-    "servers", "ingest", "quarantine", "features", "backfill", "store", "export", "leakcheck", "versions", "train",
-    "serve", "demo", "backup",
+    "servers", "ingest", "quarantine", "features", "backfill", "store", "export", "leakcheck", "versions", "lineage",
+    "train", "serve", "demo", "backup",
 )  # fmt: skip
 
 

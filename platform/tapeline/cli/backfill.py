@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -37,6 +38,7 @@ def backfill(
     from tapeline.compute import backfill as run
     from tapeline.core.settings import get_settings
     from tapeline.features.catalogue import VIEWS, view
+    from tapeline.lineage.openlineage import backfill_datasets, job_run
     from tapeline.storage.migrations import require_schema
     from tapeline.storage.postgres import connect
     from tapeline.storage.redis import connect_redis
@@ -50,7 +52,8 @@ def backfill(
             require_schema(connection)
             for spec in specs:
                 try:
-                    with progress(f"{spec.name}@{spec.version}: entities") as advance:
+                    place = f"{spec.name}@{spec.version}"
+                    with progress(f"{place}: entities") as advance, job_run(f"backfill.{place}", settings) as told:
                         report = run(
                             connection,
                             spec,
@@ -58,6 +61,9 @@ def backfill(
                             redis=client,
                             project=settings.project,
                             on_entity=advance,
+                        )
+                        told.describe(
+                            partial(backfill_datasets, connection, spec.name, spec.version, rows=report.rows_added)
                         )
                 except EmptyDataError as error:
                     if views:

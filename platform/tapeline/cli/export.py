@@ -61,7 +61,13 @@ def export(
     chosen = _entities(entities, symbols, every, start, end)
     label = LabelSpec.parse(labels) if labels is not None else None
     as_of_us = to_us(as_of, where="--as-of") if as_of is not None else None
-    with progress(f"Exporting {service}", total=_STAGES) as advance, connect() as connection:
+    from tapeline.lineage.openlineage import export_datasets, job_run
+
+    with (
+        progress(f"Exporting {service}", total=_STAGES) as advance,
+        job_run(f"export.{service}") as told,
+        connect() as connection,
+    ):
         from tapeline.feast_ext.resolve import retrieval_plan  # seconds of imports, after what can be refused at once
 
         plan = retrieval_plan(repo, service)
@@ -78,6 +84,7 @@ def export(
             overwrite=overwrite,
             notify=lambda _stage: advance(),
         )
+        told.describe(lambda: export_datasets(connection, manifest.model_dump(mode="json"), out))
     emit(
         {
             "folder": str(out),

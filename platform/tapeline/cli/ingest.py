@@ -200,7 +200,9 @@ def _run(
     since_us = None if since is None else to_us(since, where="--since")
     until_us = None if until is None else to_us(until, where="--until")
     settings = get_settings()
-    with progress(f"Ingesting {data}") as advance:
+    from tapeline.lineage.openlineage import ingest_datasets, job_run
+
+    with progress(f"Ingesting {data}") as advance, job_run(f"ingest.{data}", settings) as told:
         from tapeline.ingestion import ingest
         from tapeline.storage.postgres import connect
 
@@ -218,6 +220,7 @@ def _run(
                 settings=settings,
                 on_rows=advance,
             )
+            told.describe(lambda: ingest_datasets(connection, data, report.kind, report.source, rows=report.rows_added))
     _show(report, as_json)
 
 

@@ -66,7 +66,9 @@ def train(
         cost_bps=cost_bps,
         seed=seed,
     )
-    with tempfile.TemporaryDirectory(prefix="tapeline-train-") as scratch:
+    from tapeline.lineage.openlineage import job_run, train_datasets
+
+    with tempfile.TemporaryDirectory(prefix="tapeline-train-") as scratch, job_run(f"train.{model}") as told:
         bundle = out or Path(scratch) / "bundle"
         with _Stages() as stages:
             trained = train_model(data, model, bundle, config=choices, notify=stages)
@@ -75,11 +77,14 @@ def train(
             with connect() as connection:
                 registry = Registry(connection, get_settings().artifacts_path)
                 record = registry.register(bundle, version=version, aliases=aliases or ())
+        address = record.bundle_sha256 if record else trained.manifest.address
+        described_by = trained.manifest.model_dump(mode="json")
+        told.describe(lambda: train_datasets(data, described_by, address, get_settings() if record else None))
     metrics: dict[str, Any] = trained.manifest.model_dump(mode="json")["metrics"]
     described: dict[str, Any] = {
         "model": model,
         "version": record.version if record else None,
-        "bundle_sha256": record.bundle_sha256 if record else trained.manifest.address,
+        "bundle_sha256": address,
         "dataset_sha256": trained.manifest.dataset_sha256,
         "aliases": list(record.aliases) if record else [],
         "folder": str(out) if out else None,
@@ -159,13 +164,16 @@ def alias(
     as_json: JsonOption = False,
 ) -> None:
     """Let an alias name a version from now on."""
+    from tapeline.lineage.openlineage import deploy_datasets, job_run
     from tapeline.registry import Registry, parse_reference
     from tapeline.storage.postgres import connect
 
     model_name, selector = parse_reference(model)
-    with connect() as connection:
-        registry = Registry(connection, get_settings().artifacts_path)
+    settings = get_settings()
+    with job_run(f"deploy.{model_name}@{name}", settings) as told, connect() as connection:
+        registry = Registry(connection, settings.artifacts_path)
         record = registry.set_alias(model_name, name, registry.resolve(model_name, selector).version)
+        told.describe(lambda: deploy_datasets(settings, model_name, record.version, name, record.bundle_sha256))
     emit(_row(record), as_json=as_json, title="Alias")
 
 

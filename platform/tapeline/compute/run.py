@@ -35,6 +35,7 @@ from tapeline.core.settings import get_settings
 from tapeline.core.timestamps import to_us
 from tapeline.features.versions import Integers, naming
 from tapeline.features.view import FeatureViewSpec
+from tapeline.lineage import record_view
 from tapeline.storage.actions import publish_actions
 from tapeline.storage.feature_tables import append_rows, qualified_name, read_stored, register_view
 from tapeline.storage.snapshots import (
@@ -169,7 +170,9 @@ def backfill(
     started = time.perf_counter()
     if connection.info.transaction_status != TransactionStatus.IDLE:
         raise ParameterError("the connection is in a transaction", remedy="Commit it, or use another connection")
-    registered = register_view(connection, spec)
+    with connection.transaction():
+        if registered := register_view(connection, spec):
+            record_view(connection, spec)
     with _alone(connection, spec):
         with connection.transaction():
             chosen = _choose(symbols, source_symbols(connection, spec), spec)

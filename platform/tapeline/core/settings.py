@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -59,6 +59,10 @@ class Settings(BaseSettings):
     entities_per_request_max: int = Field(default=1_000, gt=0)
     live_rows_per_request_max: int = Field(default=100_000, gt=0)
     feature_modules: str = Field(default="", description="modules of custom features to import, separated by commas")
+    openlineage: Literal["none", "file", "http"] = Field(default="none", description="how OpenLineage events are told")
+    openlineage_target: str | None = Field(default=None, description="their file, or their receiver's address")
+    openlineage_timeout_ms: int = Field(default=2_000, ge=1, le=60_000, description="how long an event may take")
+    openlineage_api_key: SecretStr | None = Field(default=None, description="sent to the receiver as a bearer token")
     served_log_queue_max: int = Field(default=100_000, gt=0, description="served vectors waiting to be logged")
 
     @field_validator("clock")

@@ -42,6 +42,7 @@ from tapeline.datasets.plan import RetrievalPlan
 from tapeline.datasets.point_in_time import as_of_join
 from tapeline.datasets.prices import read_prices
 from tapeline.datasets.vintage import require_created, resolve_vintage
+from tapeline.lineage import record_dataset
 from tapeline.storage.view_versions import require_usable
 
 LABEL_COLUMNS = ("label", "label_return", "label_end_timestamp")
@@ -223,7 +224,8 @@ def fingerprint_of(table: pa.Table, plan: RetrievalPlan) -> Fingerprint:
 
 
 def register(connection: psycopg.Connection[Any], manifest: DatasetManifest) -> None:
-    """Note the data set in ``tapeline.datasets``."""
+    """Note the data set in ``tapeline.datasets``, and what it came from."""
+    content = manifest.model_dump(mode="json")
     connection.execute(
         "INSERT INTO tapeline.datasets (content_sha256, service, as_of, row_count, manifest)"
         " VALUES (%s, %s, %s, %s, %s)",
@@ -232,9 +234,10 @@ def register(connection: psycopg.Connection[Any], manifest: DatasetManifest) -> 
             manifest.service,
             from_us(manifest.as_of_us),
             manifest.row_count,
-            Jsonb(manifest.model_dump(mode="json")),
+            Jsonb(content),
         ),
     )
+    record_dataset(connection, content)
 
 
 def _describe_labels(

@@ -14,6 +14,7 @@ the local engine, whose subclass it is.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Literal
 
 from feast import FeatureView
@@ -24,11 +25,14 @@ from feast.infra.registry.base_registry import BaseRegistry
 from feast.repo_config import FeastConfigBaseModel
 
 from tapeline.core.errors import ParameterError
+from tapeline.core.settings import get_settings
 from tapeline.feast_ext.arrow_rows import SourceColumns
 from tapeline.feast_ext.online_store import PackedRedisOnlineStore
 from tapeline.feast_ext.promoted import database_of, live_versions
-from tapeline.feast_ext.selection import VERSION_TAG
+from tapeline.feast_ext.selection import VERSION_TAG, view_version
 from tapeline.feast_ext.source import TimescaleSource
+from tapeline.lineage.openlineage import JobDatasets, job_run, materialize_datasets
+from tapeline.storage.postgres import connect
 
 
 class PackedComputeEngineConfig(FeastConfigBaseModel):
@@ -56,10 +60,18 @@ class PackedComputeEngine(LocalComputeEngine):
         job_id = f"{view.name}-{task.start_time}-{task.end_time}"
         try:
             for version in self._versions(view, registry, task.project):
-                self._materialize(version, task)
+                with job_run(f"materialize.{version.name}@{view_version(version)}") as told:
+                    self._materialize(version, task)
+                    told.describe(partial(self._read_and_written, version))
         except Exception as error:  # noqa: BLE001  Feast raises it from the job
             return LocalMaterializationJob(job_id=job_id, status=MaterializationJobStatus.ERROR, error=error)
         return LocalMaterializationJob(job_id=job_id, status=MaterializationJobStatus.SUCCEEDED)
+
+    def _read_and_written(self, view: FeatureView) -> JobDatasets:
+        assert isinstance(view.batch_source, TimescaleSource)
+        with connect() as connection:
+            table = view.batch_source.get_table_query_string()
+            return materialize_datasets(connection, get_settings(), view.name, view_version(view), table)
 
     def _is_plain(self, view: Any) -> bool:
         return (

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from feast import FeatureStore, utils
+from feast import FeatureStore, FeatureView, utils
 
 from tapeline.core.errors import ConfigurationError, ParameterError, UnknownNameError
 from tapeline.datasets.plan import RetrievalPlan
@@ -54,6 +55,11 @@ def retrieval_plan(store: FeatureStore | str | Path, service_name: str) -> Retri
             remedy="Use a service without them, or Feast's own get_historical_features",
         )
     held = promoted_views(views, store.registry, store.project, lambda: database_of(store.config))
+    return plan_of_views(service_name, views, held)
+
+
+def plan_of_views(service_name: str, views: Sequence[FeatureView], held: Sequence[FeatureView]) -> RetrievalPlan:
+    """The plan of views with their projections, which `held` stand for in their versions; see :func:`retrieval_plan`."""
     counts: dict[str, int] = {}
     for view in views:
         for feature in view.projection.features:

@@ -11,6 +11,7 @@ from feast.data_source import DataSource
 from feast.feature_view import FeatureView
 from feast.infra.offline_stores.contrib.postgres_offline_store.postgres_source import PostgreSQLSource
 from feast.infra.registry.base_registry import BaseRegistry
+from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.version_utils import parse_version
 
 from tapeline.core.errors import ConfigurationError, ParameterError, UnknownNameError
@@ -50,7 +51,7 @@ def readable_source(source: DataSource | None, where: str) -> TimescaleSource:
     )
 
 
-def view_version(view: FeatureView) -> int:
+def view_version(view: FeatureView | OnDemandFeatureView) -> int:
     """Which version of a view this is: as referenced, else as tagged or pinned, else the registry's number, else 1."""
     referenced = view.projection.version_tag
     if referenced is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from tapeline.core.errors import ParameterError
 from tapeline.features.codegen import PartCode
@@ -32,6 +33,13 @@ _STEPS = (
     kernels.frame_close,
     kernels.copy_slots,
 )
+
+
+def frame_kernels(name: str) -> tuple[Any, ...]:
+    """The compiled steps that make a column of a frame's bars."""
+    return (*_STEPS, _FOLDS[name])
+
+
 _DECORATOR = '\n\n@njit(error_model="numpy", nogil=True, _nrt=False)\n'
 
 

@@ -24,6 +24,7 @@ from tapeline.ingestion.packaged import PACKAGED
 from tapeline.ingestion.quarantine import store_refused
 from tapeline.ingestion.report import IngestReport
 from tapeline.ingestion.validation import Checked, Validator
+from tapeline.lineage import record_source
 from tapeline.storage.migrations import require_schema
 from tapeline.storage.raw import AppendCounts, append_rows, require_idle
 from tapeline.storage.reference import (
@@ -150,7 +151,9 @@ def ingest(
     known = job.check_input(instruments, new_instruments)
     if strict:
         job.refuse_any_bad_row(known)
-    register_source(connection, declared)
+    with connection.transaction():
+        register_source(connection, declared)
+        record_source(connection, declared.name, declared.kind, declared.calendar, actions=bool(splits))
     report = IngestReport(declared.name, declared.kind)
     report.instruments_added = append_instruments(connection, [*instruments, *job.declared_now])
     if splits:

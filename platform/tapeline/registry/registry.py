@@ -243,12 +243,15 @@ class Registry:
 
     def _keep(self, bundle: Path, manifest: BundleManifest) -> None:
         """Store a copy with its final manifest, then name it: a crash between the two leaves nothing half-registered."""
+        from tapeline.lineage import record_model  # the inference server reads the registry and never writes to it
+
         with tempfile.TemporaryDirectory(prefix="tapeline-bundle-") as folder:
             final = Path(folder) / "bundle"
             files = {name: (bundle / name).read_bytes() for name in manifest.files}
             write_bundle(final, manifest, files)
             address = self._store.put(final)
             shutil.rmtree(final)
+        content = manifest.model_dump(mode="json")
         self._connection.execute(
             "INSERT INTO tapeline.models (model, version, bundle_sha256, dataset_sha256, parent_sha256, manifest, metrics)"
             " VALUES (%s, %s, %s, %s, %s, %s, %s)",
@@ -258,10 +261,11 @@ class Registry:
                 address,
                 manifest.dataset_sha256,
                 manifest.parent,
-                Jsonb(manifest.model_dump(mode="json")),
+                Jsonb(content),
                 Jsonb(manifest.metrics),
             ),
         )
+        record_model(self._connection, content, address, manifest.parent)
 
     def _insert_alias(self, model: str, alias: str, version: str, manifest: BundleManifest) -> None:
         _require_usable_views(self._connection, manifest, version)
