@@ -1,0 +1,194 @@
+"""``tapeline vintage``: what changed between two recording times, and which moments are settled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.text import Text
+
+from tapeline.cli.app import JsonOption, console, emit, progress
+from tapeline.core.errors import ParameterError
+from tapeline.core.timestamps import format_us, to_us
+
+if TYPE_CHECKING:
+    import psycopg
+
+    from tapeline.datasets.vintage_diff import VintageDiff
+    from tapeline.datasets.vintage_sides import Side
+
+HORIZON = "horizon"
+_CHANGES_SHOWN = 20
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    commands = typer.Typer(help="Data as it had been recorded by a moment.", no_args_is_help=True)
+    commands.command("diff")(diff)
+    commands.command("horizon")(horizon)
+    app.add_typer(commands, name="vintage")
+
+
+def horizon(as_json: JsonOption = False) -> None:
+    """The latest moment for which "as recorded by" can no longer change: note it before you change data."""
+    from tapeline.datasets.vintage import safe_horizon
+    from tapeline.storage.postgres import connect
+
+    with connect() as connection:
+        moment = format_us(safe_horizon(connection))
+    if as_json:
+        emit({"safe_horizon": moment}, as_json=True)
+    else:
+        console.print(moment, highlight=False)
+
+
+def diff(
+    before: Annotated[str, typer.Argument(help="The folder of an exported data set, or a moment (ISO 8601).")],
+    after: Annotated[
+        str, typer.Argument(help="Another folder of the same service, or a moment; the newest settled one if none.")
+    ] = HORIZON,
+    service: Annotated[str | None, typer.Option(help="Feature service; for two moments.")] = None,
+    entities: Annotated[
+        str, typer.Option(help="For two moments: a .parquet or .csv file of entity rows; or AAPL,MSFT; or all.")
+    ] = "all",
+    every: Annotated[str, typer.Option(help="Moments of symbols: each session's close, or a grid such as 5m.")] = (
+        "session"
+    ),
+    start: Annotated[str | None, typer.Option(help="First moment or day.")] = None,
+    end: Annotated[str | None, typer.Option(help="Last moment or day.")] = None,
+    labels: Annotated[str | None, typer.Option(help="Labels of two moments, such as direction:5d.")] = None,
+    prices: Annotated[str | None, typer.Option(help="Source of the labels' prices, if not the view's own.")] = None,
+    repo: Annotated[Path, typer.Option(help="The Feast repository, for two moments.")] = Path("feature_repo"),
+    limit: Annotated[int, typer.Option(min=0, max=1_000, help="Cells to print.")] = 10,
+    parquet: Annotated[Path | None, typer.Option(help="Write all cells to this Parquet file.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say which cells of an export changed between two recording times, and why.
+
+    A data set's folder and a moment: the same entity rows, joined again as recorded by then. Two folders: what they hold.
+    Two moments and --service: the exports that would be made of them.
+    """
+    from tapeline.datasets.vintage_diff import vintage_diff
+    from tapeline.storage.postgres import connect
+
+    folders = [Path(side) for side in (before, after) if _is_folder(side)]
+    if folders and service is not None:
+        raise ParameterError("a data set says of which service it is", where="--service", remedy="Leave it out")
+    if not folders and service is None:
+        raise ParameterError(
+            f"{before} is no data set",
+            remedy="Name a folder that tapeline export wrote, or give --service and two moments",
+        )
+    moments = {side: _moment(side) for side in (before, after) if not _is_folder(side)}
+
+    def requested(connection: psycopg.Connection[Any], text: str) -> Side:
+        from tapeline.cli.export import _entities
+        from tapeline.datasets.labels import LabelSpec
+        from tapeline.datasets.vintage_sides import asked_side
+        from tapeline.feast_ext.resolve import retrieval_plan
+
+        chosen = _entities(entities, None, every, start, end)
+        spec = LabelSpec.parse(labels) if labels is not None else None
+        plan = retrieval_plan(repo, str(service))
+        return asked_side(connection, plan, chosen, moments[text], labels=spec, prices=prices)
+
+    with connect() as connection:
+        sides = (
+            _sides(connection, before, after, moments)
+            if folders
+            else [requested(connection, t) for t in (before, after)]
+        )
+        with progress("Comparing", total=sides[0].rows.num_rows) as advance:
+            found = vintage_diff(connection, *sides, shown=limit, parquet=parquet, notify=advance)
+    _show(found, parquet, as_json=as_json)
+
+
+def _is_folder(text: str) -> bool:
+    return Path(text).exists()
+
+
+def _moment(text: str) -> int | None:
+    """Microseconds; none: the horizon."""
+    if text == HORIZON:
+        return None
+    try:
+        return to_us(text, where="a recording time")
+    except ParameterError:
+        raise ParameterError(
+            f"{text!r} is neither a data set's folder nor a moment",
+            remedy="Write a moment like 2013-03-01T21:00:00+00:00",
+        ) from None
+
+
+def _sides(connection: psycopg.Connection[Any], before: str, after: str, moments: dict[str, int | None]) -> list[Side]:
+    """Two folders, or a folder and the same at another moment."""
+    from tapeline.datasets.vintage import resolve_vintage
+    from tapeline.datasets.vintage_sides import exported_side
+
+    stored = [None if text in moments else exported_side(connection, Path(text)) for text in (before, after)]
+    one = next(side for side in stored if side is not None)
+    return [
+        one.at(resolve_vintage(connection, moments[text])) if side is None else side
+        for text, side in zip((before, after), stored, strict=True)
+    ]
+
+
+def _show(found: VintageDiff, parquet: Path | None, *, as_json: bool) -> None:
+    changes = found.changes.most_common(_CHANGES_SHOWN)
+    if as_json:
+        by_feature = [
+            {"feature": feature, "cause": cause, "cells": count}
+            for (feature, cause), count in found.by_feature.most_common()
+        ]
+        named = [change.as_dict() | {"cells": count} for change, count in changes]
+        data = found.summary() | {"by_feature": by_feature, "changes": named}
+        data |= {"shown": [cell.as_dict() for cell in found.shown], "parquet": str(parquet) if parquet else None}
+        emit(data, as_json=True)
+        return
+    facts = found.summary()
+    facts.pop("by_cause")
+    emit(facts, as_json=False, title="Vintage diff")
+    if not found.cells:
+        console.print("\nNo cell differs.", highlight=False)
+        return
+    console.print()
+    emit(_by_feature(found), as_json=False, title="Cells by feature and cause")
+    if changes:
+        console.print()
+        emit([{"recorded in between": str(c), "cells": n} for c, n in changes], as_json=False, title="What caused them")
+    if found.shown:
+        console.print()
+        emit([_row(cell) for cell in found.shown], as_json=False, title=f"First cells of {found.cells:,}")
+    if parquet is not None:
+        console.print(f"\nAll cells: {parquet}", highlight=False, soft_wrap=True)
+
+
+def _by_feature(found: VintageDiff) -> list[dict[str, Any]]:
+    """A row for each feature, most cells first, a column for each cause; the tail as one row."""
+    causes = [cause for cause, _ in found.by_cause.most_common()]
+    totals: dict[str, dict[str, int]] = {}
+    for (feature, cause), count in found.by_feature.most_common():
+        totals.setdefault(feature, dict.fromkeys(causes, 0))[cause] += count
+    ordered = sorted(totals.items(), key=lambda item: -sum(item[1].values()))
+    rest = ordered[_CHANGES_SHOWN:]
+    rows = [{"feature": feature, **counts} for feature, counts in ordered[:_CHANGES_SHOWN]]
+    if rest:
+        rows.append({"feature": f"{len(rest)} more", **{c: sum(counts[c] for _, counts in rest) for c in causes}})
+    rows.append({"feature": "all", **{cause: found.by_cause[cause] for cause in causes}})
+    return rows
+
+
+def _row(cell: Any) -> dict[str, Any]:
+    values = {
+        name: "NaN" if isinstance(v, float) and v != v else v
+        for name, v in (("before", cell.before), ("after", cell.after))
+    }  # noqa: PLR0124
+    return {
+        **cell.keys,
+        "event_timestamp": cell.event_timestamp,
+        "feature": cell.feature,
+        **{name: Text(f"{value:.8g}") if isinstance(value, float) else value for name, value in values.items()},
+        "row": cell.row,
+        "cause": cell.cause,
+    }
