@@ -56,13 +56,13 @@ def market(connection: psycopg.Connection[Any]) -> psycopg.Connection[Any]:
     return connection
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     missing=st.frozensets(st.tuples(st.integers(0, 1), st.integers(2, LAST)), max_size=4),
     early=st.lists(events, max_size=2),
     computed=st.booleans(),
     late=st.lists(events, max_size=4),
-    labels=st.sampled_from([None, "direction:2d", "triple_barrier:3d:1.0"]),
+    labels=st.sampled_from([None, "direction:2d", "volatility:3d"]),
     kept=st.booleans(),
     given_rows=st.booleans(),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +16,7 @@ from tapeline.core.timestamps import format_us, to_us
 if TYPE_CHECKING:
     import psycopg
 
-    from tapeline.datasets.vintage_diff import VintageDiff
+    from tapeline.datasets.vintage_diff import Cell, VintageDiff
     from tapeline.datasets.vintage_sides import Side
 
 HORIZON = "horizon"
@@ -179,16 +180,19 @@ def _by_feature(found: VintageDiff) -> list[dict[str, Any]]:
     return rows
 
 
-def _row(cell: Any) -> dict[str, Any]:
-    values = {
-        name: "NaN" if isinstance(v, float) and v != v else v
-        for name, v in (("before", cell.before), ("after", cell.after))
-    }  # noqa: PLR0124
+def _row(cell: Cell) -> dict[str, Any]:
     return {
         **cell.keys,
         "event_timestamp": cell.event_timestamp,
         "feature": cell.feature,
-        **{name: Text(f"{value:.8g}") if isinstance(value, float) else value for name, value in values.items()},
+        "before": _shown(cell.before),
+        "after": _shown(cell.after),
         "row": cell.row,
         "cause": cell.cause,
     }
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, float):
+        return Text("NaN" if math.isnan(value) else f"{value:.8g}")
+    return value
