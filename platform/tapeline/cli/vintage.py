@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from tapeline.datasets.vintage_sides import Side
 
 HORIZON = "horizon"
+AsOfOption = Annotated[
+    str | None,
+    typer.Option(help="As recorded by this moment (ISO 8601), not past the safe horizon; all there is if none."),
+]
 _CHANGES_SHOWN = 20
 
 
@@ -29,6 +33,19 @@ def register(app: typer.Typer) -> None:
     commands.command("diff")(diff)
     commands.command("horizon")(horizon)
     app.add_typer(commands, name="vintage")
+
+
+def asked_vintage(connection: psycopg.Connection[Any], as_of: str | None) -> int | None:
+    """The moment of ``--as-of``, microseconds UTC; none if it was not given.
+
+    Raises
+    ------
+    VintageError
+        If it lies past the safe horizon.
+    """
+    from tapeline.datasets.vintage import resolve_vintage
+
+    return None if as_of is None else resolve_vintage(connection, to_us(as_of, where="--as-of"))
 
 
 def horizon(as_json: JsonOption = False) -> None:
