@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +14,7 @@ import psycopg
 import pyarrow.parquet as pq
 from tapeline.compute import backfill
 from tapeline.core.timestamps import HOUR_US, from_us
+from tapeline.datasets.vintage import safe_horizon
 from tapeline.storage.raw import append_bars, append_rows
 
 from tests.datasets.market import LAG_US, SOURCE, SPEC, bars_of, sessions_from
@@ -54,7 +56,19 @@ def begin(
 
 
 def compute(connection: psycopg.Connection[Any], symbols: list[str]) -> None:
+    """Back-fill what was recorded, and wait until it is settled: the safe horizon trails the clock by milliseconds."""
     backfill(connection, SPEC, symbols=symbols)
+    settle(connection)
+
+
+def settle(connection: psycopg.Connection[Any]) -> None:
+    """Wait until the safe horizon has passed everything that is recorded."""
+    now_us = int(connection.execute("SELECT extract(epoch FROM clock_timestamp()) * 1000000").fetchone()[0])
+    connection.commit()
+    deadline = time.monotonic() + 10
+    while safe_horizon(connection) < now_us:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
 def record(connection: psycopg.Connection[Any], symbols: list[str], event: Event) -> None:

@@ -21,7 +21,7 @@ from tapeline.datasets.vintage_diff import VintageDiff, vintage_diff
 from tapeline.datasets.vintage_sides import asked_side, exported_side
 
 from tests.datasets.market import PLAN
-from tests.datasets.recorded import SESSIONS, Event, begin, cells_by_hand, compute, open_source, record, shown
+from tests.datasets.recorded import SESSIONS, Event, begin, cells_by_hand, compute, open_source, record, settle, shown
 
 LAST = len(SESSIONS.close_us) - 1
 _numbers = itertools.count()
@@ -76,6 +76,7 @@ def test_the_cells_named_are_those_in_which_two_exports_differ(
         record(market, symbols, event)
     if computed:
         compute(market, symbols)
+    settle(market)
     choice = {"labels": labels, "keep_without_label": kept}
     entities = Generated(tuple(symbols))
     with tempfile.TemporaryDirectory() as place:
@@ -150,6 +151,7 @@ def test_two_changes_before_a_cell_are_both_named(market, tmp_path) -> None:
 def test_what_was_recorded_before_and_computed_since(market, tmp_path) -> None:
     begin(market, ["AAA", "BBB"], missing=frozenset(), seed=1)
     record(market, ["AAA", "BBB"], Event("bar", 1, 10, 70.0, 30))
+    settle(market)
     found = diff_of(market, tmp_path, [])
     assert set(found.by_cause) == {"back-fill"}
     [change] = found.changes
