@@ -19,6 +19,7 @@ COMMAND_MODULES = (
     "backfill",
     "export",
     "vintage",
+    "rows",
     "train",
     "serve",
     "demo",
