@@ -137,7 +137,8 @@ DIFFS_REFUSED: list[tuple[tuple[str, ...], type[TapelineError], str]] = [
     (("{folder}",), IntegrityError, "manifest"),
     (("{folder}/old", "2999-01-01T00:00:00+00:00"), VintageError, "safe horizon"),
     (("{folder}/new", "{folder}/old"), ParameterError, "earlier one first"),
-    (("{folder}/old", "--service", "tiny_model"), ParameterError, "Leave it out"),
+    (("{folder}/old", "--service", "tiny_model"), ParameterError, "Leave out"),
+    (("{folder}/old", "--labels", "direction:5d"), ParameterError, "Leave out"),
     (("2013-01-01T00:00:00+00:00", "horizon"), ParameterError, "--service"),
     (("{folder}/old", "--parquet", "{folder}/old/manifest.json"), ParameterError, "exists"),
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -90,36 +91,54 @@ def diff(
     from tapeline.datasets.vintage_diff import vintage_diff
     from tapeline.storage.postgres import connect
 
-    folders = [Path(side) for side in (before, after) if _is_folder(side)]
-    if folders and service is not None:
-        raise ParameterError("a data set says of which service it is", where="--service", remedy="Leave it out")
+    asked = _Asked(service, entities, every, start, end, labels, prices, repo)
+    folders = [side for side in (before, after) if _is_folder(side)]
+    if folders and asked != _Asked(repo=repo):
+        raise ParameterError(
+            "a data set says itself which service, entity rows and labels it has",
+            where=folders[0],
+            remedy="Leave out --service and the options of its entity rows and labels",
+        )
     if not folders and service is None:
         raise ParameterError(
             f"{before} is no data set",
             remedy="Name a folder that tapeline export wrote, or give --service and two moments",
         )
     moments = {side: _moment(side) for side in (before, after) if not _is_folder(side)}
+    with connect() as connection:
+        if folders:
+            sides = _stored_sides(connection, before, after, moments)
+        else:
+            sides = [asked.side(connection, moments[text]) for text in (before, after)]
+        with progress("Comparing", total=sides[0].rows.num_rows) as advance:
+            found = vintage_diff(connection, *sides, shown=limit, parquet=parquet, notify=advance)
+    _show(found, parquet, as_json=as_json)
 
-    def requested(connection: psycopg.Connection[Any], text: str) -> Side:
+
+@dataclass(frozen=True)
+class _Asked:
+    """A data set that is described on the command line."""
+
+    service: str | None = None
+    entities: str = "all"
+    every: str = "session"
+    start: str | None = None
+    end: str | None = None
+    labels: str | None = None
+    prices: str | None = None
+    repo: Path = Path("feature_repo")
+
+    def side(self, connection: psycopg.Connection[Any], vintage_us: int | None) -> Side:
+        """The data set as of a moment."""
         from tapeline.cli.export import _entities
         from tapeline.datasets.labels import LabelSpec
         from tapeline.datasets.vintage_sides import asked_side
         from tapeline.feast_ext.resolve import retrieval_plan
 
-        chosen = _entities(entities, None, every, start, end)
-        spec = LabelSpec.parse(labels) if labels is not None else None
-        plan = retrieval_plan(repo, str(service))
-        return asked_side(connection, plan, chosen, moments[text], labels=spec, prices=prices)
-
-    with connect() as connection:
-        sides = (
-            _sides(connection, before, after, moments)
-            if folders
-            else [requested(connection, t) for t in (before, after)]
-        )
-        with progress("Comparing", total=sides[0].rows.num_rows) as advance:
-            found = vintage_diff(connection, *sides, shown=limit, parquet=parquet, notify=advance)
-    _show(found, parquet, as_json=as_json)
+        chosen = _entities(self.entities, None, self.every, self.start, self.end)
+        spec = LabelSpec.parse(self.labels) if self.labels is not None else None
+        plan = retrieval_plan(self.repo, str(self.service))
+        return asked_side(connection, plan, chosen, vintage_us, labels=spec, prices=self.prices)
 
 
 def _is_folder(text: str) -> bool:
@@ -139,7 +158,9 @@ def _moment(text: str) -> int | None:
         ) from None
 
 
-def _sides(connection: psycopg.Connection[Any], before: str, after: str, moments: dict[str, int | None]) -> list[Side]:
+def _stored_sides(
+    connection: psycopg.Connection[Any], before: str, after: str, moments: dict[str, int | None]
+) -> list[Side]:
     """Two folders, or a folder and the same at another moment."""
     from tapeline.datasets.vintage import resolve_vintage
     from tapeline.datasets.vintage_sides import exported_side

@@ -137,9 +137,11 @@ class ChangeLog:
             np.asarray(rows.column(place).cast(pa.int64()).to_numpy(), dtype=np.int64) for place in range(1, 5)
         )
         symbols = rows.column("symbol").to_numpy(zero_copy_only=False).astype(object)
-        starts = np.flatnonzero(np.concatenate([[True], symbols[1:] != symbols[:-1]])) if len(symbols) else []
-        ends = [*starts[1:], len(symbols)] if len(symbols) else []
-        self._parts = {symbols[start]: (int(start), int(end)) for start, end in zip(starts, ends, strict=True)}
+        first = np.ones(len(symbols), dtype=np.bool_)
+        first[1:] = symbols[1:] != symbols[:-1]
+        starts: list[int] = np.flatnonzero(first).tolist()
+        ends = [*starts[1:], len(symbols)]
+        self._parts = {symbols[start]: (start, end) for start, end in zip(starts, ends, strict=False)}
 
     @classmethod
     def read(
