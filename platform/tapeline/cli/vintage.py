@@ -192,7 +192,7 @@ def _show(found: VintageDiff, parquet: Path | None, *, as_json: bool) -> None:
         console.print("\nNo cell differs.", highlight=False)
         return
     console.print()
-    emit(_by_feature(found), as_json=False, title="Cells by feature and cause")
+    emit(_by_feature(found), as_json=False, title="Cells by cause")
     if changes:
         console.print()
         emit([{"recorded in between": str(c), "cells": n} for c, n in changes], as_json=False, title="What caused them")
