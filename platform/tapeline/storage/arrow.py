@@ -12,6 +12,7 @@ from psycopg import sql
 
 from tapeline.core.errors import InvalidDataError, ParameterError, UnavailableError
 from tapeline.storage.copy_encoder import CopyType, encode_arrow, known_type
+from tapeline.storage.postgres import address_of
 
 
 def copy_arrow(
@@ -92,7 +93,7 @@ def read_arrow(
     from adbc_driver_postgresql import dbapi
 
     text = _inline(query, parameters)
-    address = source if isinstance(source, str) else _address_of(source)
+    address = source if isinstance(source, str) else address_of(source)
     try:
         connection = dbapi.connect(address, autocommit=True)
     except OperationalError as error:
@@ -100,11 +101,6 @@ def read_arrow(
     with connection, connection.cursor() as cursor:
         cursor.execute(text)
         return cursor.fetch_arrow_table()
-
-
-def _address_of(connection: psycopg.Connection[Any]) -> str:
-    password = connection.info.password
-    return psycopg.conninfo.make_conninfo(connection.info.dsn, **({"password": password} if password else {}))
 
 
 def _inline(query: str | sql.Composable, parameters: Sequence[object] | Mapping[str, object]) -> str:
