@@ -63,11 +63,18 @@ class LateCorrection:
                 "what": change["cause"],
                 "row": f"{change['source']} {change['entity']} {change['event_timestamp'][:10]}",
                 "recorded": change["created_timestamp"],
-                "changed": ", ".join(f"{v['column']} {v['before']} → {v['after']}" for v in change["values"][:3]),
+                "changed": ", ".join(
+                    _told(value) for value in change["values"] if value["column"] != "start_timestamp"
+                ),
                 "cells": f"{change['cells']:,}",
             }
             for change in self.diff["changes"]
         ]
+
+
+def _told(value: dict[str, Any]) -> str:
+    before, after = ("–" if side is None else f"{side:,}" for side in (value["before"], value["after"]))
+    return f"{value['column']} {before} → {after}"
 
 
 def correct_late(steps: Steps, home: Path, view: str, export_options: tuple[str, ...]) -> LateCorrection:
