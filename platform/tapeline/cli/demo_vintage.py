@@ -73,7 +73,9 @@ class LateCorrection:
 
 
 def _told(value: dict[str, Any]) -> str:
-    before, after = ("–" if side is None else f"{side:,}" for side in (value["before"], value["after"]))
+    before, after = (
+        f"{side:,}" if isinstance(side, float) else side or "–" for side in (value["before"], value["after"])
+    )
     return f"{value['column']} {before} → {after}"
 
 
