@@ -137,6 +137,39 @@ def test_a_vintage_of_an_undated_source_is_refused(store: FeatureStore) -> None:
         store.get_historical_features(rows, ["undated:rate"])
 
 
+def test_pulls_take_a_vintage_too(store: FeatureStore, tmp_path: Path, database: str) -> None:
+    """What materialization and saved data sets read: all rows of a span, or the newest, as recorded by a moment."""
+
+    def pulled(offline: FeatureStore, what: str, created: str | None = "created_timestamp") -> list[float | None]:
+        read = getattr(offline._get_provider().offline_store, f"pull_{what}_from_table_or_query")
+        job = read(
+            offline.config, source(), ["symbol"], ["rate"], "event_timestamp", created,
+            start_date=NOON - timedelta(hours=5), end_date=NOON,
+        )  # fmt: skip
+        rows = job.to_arrow()
+        return [r["rate"] for r in rows.sort_by("event_timestamp").to_pylist() if r["symbol"] == "A"]
+
+    assert (pulled(store, "all"), pulled(store, "latest")) == ([3, 4], [4])
+    with tapeline.as_of("2013-03-01T11:35:00+00:00"):
+        assert (pulled(store, "all"), pulled(store, "latest")) == ([1, 2], [2])
+        for what in ("all", "latest"):
+            with pytest.raises(VintageError, match="no created column"):
+                pulled(store, what, None)
+    set_so = open_store(tmp_path / "repository", ours(database, vintage="2013-03-01T11:35:00+00:00"))
+    assert (pulled(set_so, "all"), pulled(set_so, "latest")) == ([1, 2], [2])
+    with tapeline.as_of("2999-01-01T00:00:00+00:00"):
+        for what in ("all", "latest"):
+            with pytest.raises(VintageError, match="safe horizon"):
+                pulled(store, what)
+
+
+def test_a_range_has_a_vintage(store: FeatureStore) -> None:
+    span = {"start_date": NOON - timedelta(hours=2), "end_date": NOON}
+    with tapeline.as_of("2013-03-01T11:35:00+00:00"):
+        frame = store.get_historical_features(features=["rates:rate"], **span).to_df()
+    assert frame.rate.tolist() == [1, 2]  # the correction of 11:40 was not recorded yet
+
+
 def test_a_range_gives_every_moment_of_change(store: FeatureStore) -> None:
     frame = store.get_historical_features(
         features=["rates:rate"], start_date=NOON - timedelta(hours=2), end_date=NOON

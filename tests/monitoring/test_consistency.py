@@ -16,6 +16,7 @@ import pytest
 import redis
 from tapeline.core.settings import Settings
 from tapeline.core.timestamps import from_us
+from tapeline.datasets.vintage import safe_horizon
 from tapeline.monitoring.consistency import Cause, ConsistencyReport, verify
 from tapeline.storage.keys import entity_key_sorted, view_prefix
 from tapeline_client import Bar, Client, EntityStatus, Trades
@@ -54,7 +55,7 @@ class Scene:
         h = self.trades
         return Trades(h.event_us[part], h.sequence[part], h.price[part], h.size[part])
 
-    def verify(self) -> ConsistencyReport:
+    def verify(self, **choice: int) -> ConsistencyReport:
         expected = self.client.model_info()
         for _ in range(100):
             if self.client.model_info().served_log.waiting == 0:
@@ -62,7 +63,7 @@ class Scene:
             time.sleep(0.05)
         assert expected.served_log.dropped == 0
         with self.connect() as connection:
-            return verify(connection)
+            return verify(connection, **choice)
 
 
 @pytest.fixture(scope="module")
@@ -168,6 +169,23 @@ def test_late_correction_is_attributed(scene: Scene) -> None:
     report = scene.verify()
     assert set(report.causes) == {Cause.CORRECTION}
     assert report.unexplained == 0
+
+
+def test_a_report_can_be_had_again_as_of_a_moment(scene: Scene) -> None:
+    """As recorded before a correction there is no mismatch, however much is corrected afterwards."""
+    scene.client.predict(["AAA"])
+    assert scene.verify().mismatch_count == 0
+    with scene.connect() as connection:
+        before_us = safe_horizon(connection)
+    history = scene.bars["AAA"]
+    history.columns["close"][BARS_STORED - 2] *= 1.01
+    with scene.connect() as connection:
+        world.insert_bars(connection, "AAA", history, [BARS_STORED - 2], available_us=world.NOW_US - 1)
+    world.compute(scene.settings, scene.store, [world.DAILY])
+    scene.client.predict(["AAA"])  # served after the moment: not looked at
+    now, then = scene.verify(), scene.verify(as_of_us=before_us)
+    assert now.vectors > then.vectors == 1
+    assert now.mismatch_count > then.mismatch_count == 0
 
 
 def test_late_row_is_attributed(scene: Scene) -> None:

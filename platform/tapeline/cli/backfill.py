@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from tapeline.cli.app import JsonOption, emit, notices, progress
+from tapeline.cli.vintage import AsOfOption, asked_vintage
 from tapeline.core.errors import EmptyDataError
 
 views_app = typer.Typer(help="See the feature views and what is registered of them.", no_args_is_help=True)
@@ -88,15 +89,16 @@ def backfill(
 
 
 @views_app.command("list")
-def list_views(as_json: JsonOption = False) -> None:
+def list_views(as_of: AsOfOption = None, as_json: JsonOption = False) -> None:
     """All views of the catalogue, and what the database has of them."""
     from tapeline.features.catalogue import VIEWS
     from tapeline.storage.feature_tables import registered_views, row_counts
     from tapeline.storage.postgres import connect
 
     with connect() as connection:
-        registered = {(r.view, r.version): r for r in registered_views(connection)}
-        counts = row_counts(connection, list(registered.values()))
+        vintage_us = asked_vintage(connection, as_of)
+        registered = {(r.view, r.version): r for r in registered_views(connection, vintage_us)}
+        counts = row_counts(connection, list(registered.values()), vintage_us)
     rows: list[dict[str, Any]] = []
     for spec in VIEWS:
         found = registered.pop((spec.name, spec.version), None)
@@ -131,7 +133,11 @@ def list_views(as_json: JsonOption = False) -> None:
 
 
 @views_app.command("show")
-def show_view(name: Annotated[str, typer.Argument(help="NAME or NAME@VERSION.")], as_json: JsonOption = False) -> None:
+def show_view(
+    name: Annotated[str, typer.Argument(help="NAME or NAME@VERSION.")],
+    as_of: AsOfOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """One view: its rows, its features with units and warm-up, its lineage, and what the database has of it."""
     from tapeline.features.catalogue import view
     from tapeline.storage.feature_tables import qualified_name, registered_views, row_counts
@@ -139,10 +145,10 @@ def show_view(name: Annotated[str, typer.Argument(help="NAME or NAME@VERSION.")]
 
     spec = view(name)
     with connect() as connection:
-        found = next(
-            (r for r in registered_views(connection) if (r.view, r.version) == (spec.name, spec.version)), None
-        )
-        rows = row_counts(connection, [found]).get((spec.name, spec.version)) if found else None
+        vintage_us = asked_vintage(connection, as_of)
+        known = registered_views(connection, vintage_us)
+        found = next((r for r in known if (r.view, r.version) == (spec.name, spec.version)), None)
+        rows = row_counts(connection, [found], vintage_us).get((spec.name, spec.version)) if found else None
     facts = {
         "view": spec.name,
         "version": spec.version,

@@ -13,6 +13,7 @@ import typer
 
 from tapeline.cli.app import console, emit
 from tapeline.cli.demo_steps import ServerProcess, StepError, Steps
+from tapeline.cli.demo_vintage import LateCorrection, correct_late
 from tapeline.core.errors import ConfigurationError, MissingExtraError
 from tapeline.core.settings import get_settings
 from tapeline.core.timestamps import to_us
@@ -29,6 +30,9 @@ LAST_INGESTED = "2013-02-28T23:59:59+00:00"
 HELD_BACK_DATE, HELD_BACK_OPEN, HELD_BACK_CLOSE = "2013-03-01", "2013-03-01T14:30:00+00:00", "2013-03-01T21:00:00+00:00"
 REQUEST_TIME = "2013-03-01T21:20:00+00:00"
 """The replay clock: the held-back session has closed and its bars are out, but none is in the stores."""
+EXPORT = (
+    "--service", SERVICE, "--symbols", ",".join(SYMBOLS), "--every", "session", "--labels", "direction:5d",
+)  # fmt: skip
 REQUESTS = 1_000
 _KEPT = ("kernels", "downloads")  # what a new run takes over: compiled code and the downloaded trades
 
@@ -48,6 +52,7 @@ class DemoRun:
     live: list[Prediction] = field(default_factory=list)
     live_values: int = 0
     verified: dict[str, Any] = field(default_factory=dict)
+    late: LateCorrection = field(default_factory=LateCorrection)
     seconds: float = 0.0
 
 
@@ -87,7 +92,8 @@ def demo(
     emit(dict(summary(run)), as_json=False, title="From the tape to a served prediction")
     console.print(run.trained["verdict"], style="italic", highlight=False)
     console.print(f"Report: {report.resolve()}", highlight=False, soft_wrap=True)
-    if run.verified["mismatches"] or run.rebuilt["content_sha256"] != run.dataset["content_sha256"]:
+    same = run.rebuilt["content_sha256"] == run.dataset["content_sha256"]
+    if run.verified["mismatches"] or not same or not run.late.holds:
         raise typer.Exit(1)
 
 
@@ -115,6 +121,7 @@ def _walk(steps: Steps, home: Path, repository: Path) -> DemoRun:
         with Client(server.target) as client:
             _requests(steps, run, client)
     _proof(steps, run, home)
+    run.late = correct_late(steps, home, VIEW, EXPORT)
     return run
 
 
@@ -138,10 +145,7 @@ def _history(steps: Steps, run: DemoRun, repository: Path) -> None:
 
 def _training(steps: Steps, run: DemoRun, home: Path) -> None:
     folder = home / "dataset"
-    run.dataset = steps.tapeline(
-        "export", "--service", SERVICE, "--symbols", ",".join(SYMBOLS), "--every", "session", "--labels", "direction:5d",
-        "--out", str(folder),
-    )  # fmt: skip
+    run.dataset = steps.tapeline("export", *EXPORT, "--out", str(folder))
     steps.say(f"{run.dataset['rows']:,} rows, SHA-256 {run.dataset['content_sha256'][:16]}…")
     run.rebuilt = steps.tapeline("rebuild", str(folder / "manifest.json"))
     steps.say("rebuilt from the database: the same bytes")
@@ -263,6 +267,7 @@ def summary(run: DemoRun) -> list[tuple[str, str]]:
         ("served values replayed", f"{run.verified['values']:,} of {run.verified['vectors']:,} vectors"),
         ("mismatches", f"{run.verified['mismatches']}"),
         ("live = batch", f"{run.live_values} values, bit for bit"),
+        *run.late.summary(),
         ("time", f"{run.seconds:.0f} s"),
     ]
 

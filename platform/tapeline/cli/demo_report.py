@@ -83,6 +83,7 @@ def write_report(run: DemoRun, steps: Steps, home: Path, path: Path) -> Path:
             ),
             importance=[(name, gain / total) for name, gain in gains],
             latency_us=run.latency_us,
+            late=run.late.report_rows(),
             commands=steps.done,
             data_flow_svg=_data_flow(),
         ),

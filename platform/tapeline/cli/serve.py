@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tapeline.cli.app import JsonOption, emit, notices
+from tapeline.cli.vintage import AsOfOption, asked_vintage
 from tapeline.core.errors import (
     ContinuityError,
     InvalidDataError,
@@ -112,6 +113,7 @@ def predict(
 
 def verify(
     since: Annotated[str | None, typer.Option(help="Only what was served at or after this moment, ISO 8601.")] = None,
+    as_of: AsOfOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Compute every served vector again from the offline store and compare bit for bit.
@@ -123,7 +125,7 @@ def verify(
 
     since_us = None if since is None else to_us(since, where="--since")
     with connect(get_settings()) as connection:
-        report = run(connection, since_us=since_us)
+        report = run(connection, since_us=since_us, as_of_us=asked_vintage(connection, as_of))
     mismatches = [
         {
             "request_id": each.request_id,

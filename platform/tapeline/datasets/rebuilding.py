@@ -108,7 +108,7 @@ def rebuild(
     manifest = read_manifest(manifest_path)
     folder = manifest_path if manifest_path.is_dir() else manifest_path.parent
     rows = read_entity_rows(folder, manifest)
-    _refuse_foreign_queries(connection, manifest)
+    refuse_foreign_queries(connection, manifest)
     resolve_vintage(connection, manifest.as_of_us)
     plan = manifest.retrieval_plan
     views = describe_views(connection, plan)
@@ -141,8 +141,14 @@ def rebuild(
     return Rebuilt(rebuilt, manifest.content_sha256, _differences(manifest, rebuilt, content))
 
 
-def _refuse_foreign_queries(connection: psycopg.Connection[Any], manifest: DatasetManifest) -> None:
-    """A manifest is a file from anywhere: what it names may be read, but SQL in it runs only if an export here wrote it."""
+def refuse_foreign_queries(connection: psycopg.Connection[Any], manifest: DatasetManifest) -> None:
+    """A manifest is a file from anywhere: what it names may be read, but SQL in it runs only if an export here wrote it.
+
+    Raises
+    ------
+    IntegrityError
+        If it holds a query, and no export here did.
+    """
     queries = [view.table for view in manifest.retrieval_plan.views if not _TABLE_NAME.fullmatch(view.table)]
     if not queries:
         return

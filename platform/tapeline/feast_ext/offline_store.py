@@ -22,7 +22,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from pydantic import field_validator, model_validator
 
-from tapeline.core.errors import ConfigurationError, UnavailableError
+from tapeline.core.errors import ConfigurationError, UnavailableError, VintageError
 from tapeline.core.timestamps import to_us
 from tapeline.datasets.point_in_time import as_of_join
 from tapeline.datasets.vintage import current_vintage, require_created, resolve_vintage
@@ -33,6 +33,7 @@ from tapeline.feast_ext.pulls import pull_all, pull_latest
 from tapeline.feast_ext.retrieval_job import TimescaleRetrievalJob
 from tapeline.feast_ext.saved_dataset import TimescaleLoggingDestination
 from tapeline.feast_ext.selection import readable_source, select_views
+from tapeline.feast_ext.source import TimescaleSource
 from tapeline.feast_ext.writing import append, create, with_zones
 from tapeline.storage.copy_reader import read_query
 from tapeline.storage.postgres import connect
@@ -231,7 +232,7 @@ class TimescaleOfflineStore(OfflineStore):
                 start_date, end_date, vintage_us,
             )  # fmt: skip
 
-        return _pull(_settings(config), statement)
+        return _pull(_settings(config), statement, source, created_timestamp_column)
 
     @staticmethod
     def pull_all_from_table_or_query(
@@ -253,7 +254,7 @@ class TimescaleOfflineStore(OfflineStore):
                 start_date, end_date, vintage_us,
             )  # fmt: skip
 
-        return _pull(_settings(config), statement)
+        return _pull(_settings(config), statement, source, created_timestamp_column)
 
     @staticmethod
     def offline_write_batch(
@@ -325,9 +326,18 @@ def _settings(config: RepoConfig) -> TimescaleOfflineStoreConfig:
 
 
 def _pull(
-    settings: TimescaleOfflineStoreConfig, statement: Callable[[int | None], sql.Composable]
+    settings: TimescaleOfflineStoreConfig,
+    statement: Callable[[int | None], sql.Composable],
+    source: TimescaleSource,
+    created_column: str | None,
 ) -> TimescaleRetrievalJob:
     asked_us = current_vintage()
+    if not created_column and (asked_us is not None or settings.vintage not in {None, HORIZON}):
+        raise VintageError(
+            "it has no created column, so nothing tells what had been recorded by a vintage",
+            where=f"data source {source.name}",
+            remedy="Name the source's created_timestamp_column, or ask for no vintage",
+        )
     return TimescaleRetrievalJob(
         lambda connection: read_query(connection, statement(settings.vintage_us(connection, asked_us))),
         settings.connect,

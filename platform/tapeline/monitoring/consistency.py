@@ -111,7 +111,11 @@ class ConsistencyReport:
 
 
 def verify(
-    connection: psycopg.Connection[Any], *, since_us: int | None = None, until_us: int | None = None
+    connection: psycopg.Connection[Any],
+    *,
+    since_us: int | None = None,
+    until_us: int | None = None,
+    as_of_us: int | None = None,
 ) -> ConsistencyReport:
     """Replay every served vector of a span of time.
 
@@ -121,6 +125,9 @@ def verify(
         The database, not in a transaction; read only, apart from temporary tables.
     since_us, until_us
         Wall-clock times of serving, microseconds UTC, the end excluded; none: all.
+    as_of_us
+        Compare with what had been recorded by this vintage, so that the report can be had again: what was served after it
+        is left out. None: with what is stored now.
 
     Raises
     ------
@@ -129,6 +136,8 @@ def verify(
     """
     report = ConsistencyReport()
     models: dict[str, _ModelReplay] = {}
+    if as_of_us is not None:
+        until_us = as_of_us + 1 if until_us is None else min(until_us, as_of_us + 1)
     with connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         for rows in read_served(connection, since_us=since_us, until_us=until_us):
@@ -137,7 +146,7 @@ def verify(
                 by_bundle.setdefault(row.bundle_sha256, []).append(row)
             for bundle, served in by_bundle.items():
                 if bundle not in models:
-                    models[bundle] = _ModelReplay(connection, _manifest(connection, bundle))
+                    models[bundle] = _ModelReplay(connection, _manifest(connection, bundle), as_of_us)
                 models[bundle].check(served, report)
     return report
 
@@ -154,8 +163,10 @@ def _manifest(connection: psycopg.Connection[Any], bundle_sha256: str) -> Bundle
 class _ModelReplay:
     """Replays the vectors of one bundle."""
 
-    def __init__(self, connection: psycopg.Connection[Any], manifest: BundleManifest) -> None:
-        self._views = [_ViewReplay(connection, manifest, view) for view in manifest.views]
+    def __init__(
+        self, connection: psycopg.Connection[Any], manifest: BundleManifest, as_of_us: int | None = None
+    ) -> None:
+        self._views = [_ViewReplay(connection, manifest, view, as_of_us) for view in manifest.views]
 
     def check(self, rows: Sequence[ServedRow], report: ConsistencyReport) -> None:
         report.vectors += len(rows)
@@ -166,13 +177,20 @@ class _ModelReplay:
 class _ViewReplay:
     """Replays what vectors hold of one view."""
 
-    def __init__(self, connection: psycopg.Connection[Any], manifest: BundleManifest, reference: ViewReference) -> None:
+    def __init__(
+        self,
+        connection: psycopg.Connection[Any],
+        manifest: BundleManifest,
+        reference: ViewReference,
+        as_of_us: int | None = None,
+    ) -> None:
         wanted = [
             (position, feature.name)
             for position, feature in enumerate(manifest.features)
             if (feature.view, feature.version) == (reference.view, reference.version)
         ]
         self._reference = reference
+        self._as_of_us = as_of_us
         self._spec = FeatureViewSpec.from_definition(reference.definition)
         self._kind = self._spec.rows.raw
         self._names = tuple(name for _, name in wanted)
@@ -202,7 +220,7 @@ class _ViewReplay:
         for row in rows:
             report.by_origin[row.views[key].origin] += len(self._positions)
         if stored:
-            for row, found in zip(stored, self._store.find(stored), strict=True):
+            for row, found in zip(stored, self._store.find(stored, vintage_us=self._as_of_us), strict=True):
                 served = row.vector[self._positions]
                 if not _equal(served, found.values).all():
                     expected, cause = self._explain_stored(row, row.views[key], found)

@@ -82,6 +82,8 @@ class RunReport:
         (command line, seconds) of each step.
     data_flow_svg
         The data-flow diagram.
+    late
+        Rows of a table of what was recorded after the data set was exported, and what it changed in a new one.
     """
 
     title: str
@@ -95,6 +97,7 @@ class RunReport:
     latency_us: dict[str, NDArray[np.float64]]
     commands: Sequence[tuple[str, float]]
     data_flow_svg: str = ""
+    late: Sequence[dict[str, str]] = ()
     notes: Sequence[str] = field(default_factory=tuple)
 
 
@@ -237,6 +240,7 @@ def render(report: RunReport) -> str:
         for line, seconds in report.commands
     )
     notes = "".join(f"<p>{html.escape(note)}</p>" for note in report.notes)
+    late = f"<section><h2>What was recorded after the export</h2>{_table(report.late)}</section>" if report.late else ""
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
 <title>{html.escape(report.title)}</title><style>{_STYLE}</style></head><body><main>
@@ -249,6 +253,7 @@ def render(report: RunReport) -> str:
 <div class="grid"><section><h2>Calibration</h2>{calibration}</section>
 <section><h2>Latency of Predict</h2>{latency}</section></div>
 <section><h2>Feature importance</h2>{importance}</section>
+{late}
 <section><h2>Commands</h2><table>{commands}</table>{notes}</section>
 </main></body></html>
 """

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -76,11 +77,12 @@ def qualified_name(spec: FeatureViewSpec) -> str:
     return f"{SCHEMA}.{spec.table}"
 
 
-def registered_views(connection: psycopg.Connection[Any]) -> list[RegisteredView]:
-    """All registered view versions, by name and version."""
+def registered_views(connection: psycopg.Connection[Any], vintage_us: int | None = None) -> list[RegisteredView]:
+    """All registered view versions, by name and version; with a vintage, those registered by then."""
     rows = connection.execute(
-        "SELECT view, version, lineage_hash, plan_hash, table_name, definition"
-        " FROM tapeline.feature_view_versions ORDER BY view, version"
+        "SELECT view, version, lineage_hash, plan_hash, table_name, definition FROM tapeline.feature_view_versions"
+        " WHERE created_timestamp <= %s ORDER BY view, version",
+        (_recorded_by(vintage_us),),
     ).fetchall()
     return [RegisteredView(*row) for row in rows]
 
@@ -251,12 +253,19 @@ def read_stored(
     )
 
 
-def row_counts(connection: psycopg.Connection[Any], views: Sequence[RegisteredView]) -> dict[tuple[str, int], int]:
-    """Number of rows in the table of each registered view version."""
+def row_counts(
+    connection: psycopg.Connection[Any], views: Sequence[RegisteredView], vintage_us: int | None = None
+) -> dict[tuple[str, int], int]:
+    """Number of rows in the table of each registered view version; with a vintage, of those recorded by then."""
     counts: dict[tuple[str, int], int] = {}
     for registered in views:
         table = sql.Identifier(*registered.table_name.split("."))
-        row = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(table)).fetchone()
+        query = sql.SQL("SELECT count(*) FROM {} WHERE created_timestamp <= %s").format(table)
+        row = connection.execute(query, (_recorded_by(vintage_us),)).fetchone()
         assert row is not None
         counts[(registered.view, registered.version)] = int(row[0])
     return counts
+
+
+def _recorded_by(vintage_us: int | None) -> datetime | str:
+    return "infinity" if vintage_us is None else from_us(vintage_us)
