@@ -59,6 +59,13 @@ class Settings(BaseSettings):
     entities_per_request_max: int = Field(default=1_000, gt=0)
     live_rows_per_request_max: int = Field(default=100_000, gt=0)
     feature_modules: str = Field(default="", description="modules of custom features to import, separated by commas")
+    quality_modules: str = Field(default="", description="modules of quality rules to import, separated by commas")
+    quality_warn_below: float = Field(default=0.9, ge=0, le=1, description="a block that scores less is told of")
+    quality_block_below: float = Field(default=0.0, ge=0, le=1, description="a block that scores less is refused")
+    quality_override: str = Field(
+        default="",
+        description="views (NAME or NAME@VERSION, commas between) whose refused blocks are written all the same",
+    )
     served_log_queue_max: int = Field(default=100_000, gt=0, description="served vectors waiting to be logged")
 
     @field_validator("clock")
