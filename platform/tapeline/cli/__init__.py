@@ -11,7 +11,18 @@ from tapeline import __version__
 from tapeline.cli.app import report_error
 from tapeline.cli.faults import as_tapeline_error
 
-COMMAND_MODULES = ("servers", "ingest", "quarantine", "features", "backfill", "export", "train", "serve", "demo")
+COMMAND_MODULES = (
+    "servers",
+    "ingest",
+    "quarantine",
+    "features",
+    "backfill",
+    "quality",
+    "export",
+    "train",
+    "serve",
+    "demo",
+)
 
 
 def _version(value: bool) -> None:

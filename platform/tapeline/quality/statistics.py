@@ -65,7 +65,8 @@ class FeatureStatistics:
     def deviation(self) -> Floats:
         """float64 (F,): sample standard deviation, NaN for fewer than two values."""
         degrees = self.values - 1
-        return np.sqrt(np.divide(self.squares, degrees, out=np.full(len(degrees), np.nan), where=degrees > 0))
+        variance: Floats = np.divide(self.squares, degrees, out=np.full(len(degrees), np.nan), where=degrees > 0)
+        return np.sqrt(variance)
 
     def histogram(self, place: int) -> tuple[NDArray[np.int16], Integers]:
         """Buckets, in rising order, and counts of one feature."""
