@@ -10,7 +10,7 @@ import numpy as np
 import pandera.polars as pa
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tapeline.core.errors import ConfigurationError, ParameterError, UnknownNameError
 from tapeline.core.settings import Settings
@@ -80,6 +80,7 @@ def test_each_rule_names_its_rows(
     assert found.verdict(overridden=False) == "warned"
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(st.integers(0, 19), st.integers(0, 1), st.sampled_from([np.nan, np.inf, -5.0, 50.0, 101.0])),
@@ -155,6 +156,7 @@ def test_an_entity_that_stops_early_is_less_fresh(behind: int, value: float) -> 
     assert decay(behind, 5.0) == value
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(st.sampled_from(definitions.FACTORS), st.floats(0.1, 9), min_size=1),
     st.lists(st.floats(0, 1), min_size=4, max_size=4),

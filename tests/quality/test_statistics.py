@@ -65,6 +65,7 @@ def same(one: FeatureStatistics, other: FeatureStatistics) -> bool:
     return encode(one) == encode(other)
 
 
+@settings(deadline=None)
 @given(MATRICES, st.integers(0, 2**25))
 def test_statistics_are_those_of_a_plain_sum_and_survive_packing(values: np.ndarray, mask: int) -> None:
     nulls = np.array([mask >> row & 1 for row in range(len(values))], dtype=np.bool_)[:, None]
@@ -76,6 +77,7 @@ def test_statistics_are_those_of_a_plain_sum_and_survive_packing(values: np.ndar
     assert same(decode(encode(one), 3), one)
 
 
+@settings(deadline=None)
 @given(st.lists(MATRICES, min_size=1, max_size=4))
 def test_parts_added_up_are_the_whole(parts: list[np.ndarray]) -> None:
     none = [np.zeros((len(part), 1), np.bool_) for part in parts]

@@ -21,6 +21,7 @@ def histogram(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.unique(sketch.buckets(values), return_counts=True)
 
 
+@settings(deadline=None)
 @given(hnp.arrays(np.float64, st.integers(1, 60), elements=NUMBERS))
 def test_every_number_lies_in_its_bucket_and_buckets_rise_with_numbers(values: np.ndarray) -> None:
     found = sketch.buckets(values)
@@ -38,6 +39,7 @@ def test_numbers_past_the_last_bucket_go_into_it(value: float) -> None:
     assert sketch.buckets(np.array([value]))[0] == math.copysign(sketch.BUCKET_MAX, value)
 
 
+@settings(deadline=None)
 @given(hnp.arrays(np.float64, st.integers(1, 200), elements=NUMBERS), st.floats(0, 1))
 def test_quantiles_are_within_a_bucket_of_the_nearest_rank(values: np.ndarray, at: float) -> None:
     exact = np.sort(values)[max(math.ceil(at * len(values)), 1) - 1]
@@ -79,6 +81,7 @@ def test_psi_is_the_textbook_sum_over_deciles() -> None:
     )
 
 
+@settings(deadline=None)
 @given(hnp.arrays(np.int64, 12, elements=st.integers(0, 50)), hnp.arrays(np.int64, 12, elements=st.integers(0, 50)))
 def test_distances_are_zero_of_equals_never_negative_and_bounded(p: np.ndarray, q: np.ndarray) -> None:
     if not p.sum() or not q.sum():

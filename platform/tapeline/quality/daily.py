@@ -165,13 +165,12 @@ def _computed(
         **_bounds(first, last),
     )
     rows = read_arrow(connection, query)
-    entity = rows.column("symbol").combine_chunks().dictionary_encode()
-    codes = np.asarray(entity.indices if isinstance(entity, pa.Array) else entity.combine_chunks().indices)
+    codes = _codes(rows.column("symbol"))
     event, sequence, available, created = (
         np.ascontiguousarray(rows.column(name).cast(pa.int64()).to_numpy())
         for name in ("event_timestamp", "sequence", "available_timestamp", "created_timestamp")
     )
-    newest = _newest(codes.astype(np.int64), event, sequence, available, created)
+    newest = _newest(codes, event, sequence, available, created)
     newest = newest[np.lexsort((codes[newest], sequence[newest], event[newest]))]
     days = event[newest] // DAY_US
     found, starts = np.unique(days, return_index=True)
@@ -186,6 +185,16 @@ def _computed(
         (_EPOCH_DAY + timedelta(days=int(day)), statistics_of(values[start:end], nulls[start:end]))
         for day, start, end in zip(found.tolist(), starts.tolist(), ends, strict=True)
     ]
+
+
+def _codes(symbols: pa.ChunkedArray) -> Integers:
+    """Each symbol's place among the sorted ones: rows are summed in one order, whatever the database gives them in."""
+    encoded = symbols.cast(pa.string()).combine_chunks().dictionary_encode()
+    names = encoded.dictionary.to_pylist()
+    place = np.empty(len(names), dtype=np.int64)
+    place[sorted(range(len(names)), key=names.__getitem__)] = np.arange(len(names))
+    codes: Integers = place[encoded.indices.to_numpy()]
+    return codes
 
 
 def _newest(entity: Integers, event: Integers, sequence: Integers, available: Integers, created: Integers) -> Integers:
