@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from datetime import UTC, datetime, timedelta
 
@@ -23,6 +24,7 @@ from tapeline.storage.migrations import migrate
 
 from tests.compute.oracle import BARS, FIRST_US, Row, Scenario, bar_scenario, record
 
+_NUMBERS = itertools.count()
 CELLS = st.one_of(
     st.sampled_from([math.nan, math.inf, -math.inf, 0.0, -0.0]), st.floats(-1e6, 1e6, allow_subnormal=False)
 )
@@ -137,12 +139,12 @@ def stale(connection: psycopg.Connection) -> int:
 
 
 @given(seed=st.integers(0, 100_000), refreshed=st.lists(st.booleans(), min_size=3, max_size=3))
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_kept_statistics_are_those_of_the_table_however_the_rows_came(
     connection: psycopg.Connection, seed: int, refreshed: list[bool]
 ) -> None:
     rng = np.random.default_rng(seed)
-    scenario = bar_scenario(f"S{seed}", rng, runs=3)
+    scenario = bar_scenario(f"S{next(_NUMBERS)}", rng, runs=3)
     for run in range(3):
         record(connection, BARS, [scenario], run)
         if any(row.run <= run for row in scenario.rows):

@@ -52,13 +52,13 @@ def report(
     as_json: JsonOption = False,
 ) -> None:
     """Scores of views by factor, the rules that rows break, and examples."""
-    from tapeline.core.timestamps import format_us, to_us
+    from tapeline.core.timestamps import SECOND_US, format_us, to_us
     from tapeline.quality.page import write_page
     from tapeline.storage.migrations import require_schema
     from tapeline.storage.postgres import connect
 
     settings = get_settings()
-    at_us = settings.make_clock().now_us() if at is None else to_us(at, where="--at")
+    at_us = settings.make_clock().now_us() // SECOND_US * SECOND_US if at is None else to_us(at, where="--at")
     with connect(settings) as connection:
         require_schema(connection)
         found = _view_qualities(connection, views, at_us, settings)

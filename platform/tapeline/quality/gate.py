@@ -107,4 +107,4 @@ def refusals_recorded(connection: psycopg.Connection[Any] | Callable[[], psycopg
         else:
             with connection.transaction(), connection.cursor() as cursor:
                 record(cursor, refused.assessment, "blocked")
-        raise
+        raise refused.assessment.as_error() from None

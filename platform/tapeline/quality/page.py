@@ -143,11 +143,11 @@ def _facts(view: ViewQuality) -> str:
     said = [
         f"{counts.cells_filled:,} of {counts.cells_expected:,} expected values are there",
         f"{counts.rows_corrected:,} rows corrected earlier ones, {counts.rows_late:,} came late",
-        f"blocks: {', '.join(f'{count} {verdict}' for verdict, count in sorted(view.verdicts.items()))}",
+        f"Blocks: {', '.join(f'{count} {verdict}' for verdict, count in sorted(view.verdicts.items()))}",
     ]
     if view.freshness is not None and view.freshness.newest is not None:
         newest = view.freshness.newest.isoformat()
-        said.append(f"newest row {newest}, {view.freshness.rows_behind:,.0f} rows behind")
+        said.append(f"Newest row {newest}, {view.freshness.rows_behind:,.0f} rows behind")
     return f'<p class="sub">{html.escape(". ".join(said))}.</p>'
 
 
