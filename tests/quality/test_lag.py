@@ -138,12 +138,11 @@ def test_groups_are_by_symbol_and_by_hour_of_the_session(anywhere: psycopg.Conne
     open_us = np.array([to_us(REGISTERED + timedelta(days=1)) + n * DAY_US for n in range(3)])
     found = learn_lag(anywhere, source, groups=symbol_groups(anywhere), open_us=open_us)
     groups = {one.group: (one.rows, one.violations) for one in found.groups}
-    # The first trade of a session, at its very open, counts to the hour before: it is the end of what came before.
     assert groups == {
         "CME future": (120, 0),
         "symbol NQ": (30, 30),
-        "hour 1 of the session": (60 + 29, 29),
-        "hour 2 of the session": (59, 0),
+        "hour 1 of the session": (60 + 30, 30),
+        "hour 2 of the session": (60, 0),
     }
 
 

@@ -129,7 +129,13 @@ def recomputed(connection: psycopg.Connection, spec: FeatureViewSpec) -> dict[st
 
 
 def table_of(connection: psycopg.Connection, spec: FeatureViewSpec) -> ViewTable:
-    return next(ViewTable.of(connection, one) for one in registered_views(connection) if one.view == spec.name)
+    with connection.transaction():
+        return next(ViewTable.of(connection, one) for one in registered_views(connection) if one.view == spec.name)
+
+
+def is_registered(connection: psycopg.Connection) -> bool:
+    with connection.transaction():
+        return bool(registered_views(connection))
 
 
 def stale(connection: psycopg.Connection) -> int:
@@ -149,15 +155,11 @@ def test_kept_statistics_are_those_of_the_table_however_the_rows_came(
         record(connection, BARS, [scenario], run)
         if any(row.run <= run for row in scenario.rows):
             backfill(connection, BARS)
-        if refreshed[run] and registered_views(connection):
-            connection.commit()
+        if refreshed[run] and is_registered(connection):
             refresh(connection, table_of(connection, BARS))
-    connection.commit()
-    if not registered_views(connection):
+    if not is_registered(connection):
         return
-    connection.commit()
     table = table_of(connection, BARS)
-    connection.commit()
     kept = {str(day): one for day, one in read_days(connection, table)}
     expected = recomputed(connection, BARS)
     connection.commit()

@@ -147,7 +147,10 @@ def learn_lag(
         publication = _delay("all", published.arrival_us, published.arrival_us > source.declared_lag_us)
     shown = live if len(live) else published
     too_late = live.late if len(live) else published.arrival_us > source.declared_lag_us
-    found = [*_by_symbol(shown, too_late, groups or {}), *_by_hour(shown, too_late, open_us)]
+    found = [
+        *_by_symbol(shown, too_late, groups or {}),
+        *_by_hour(shown, too_late, open_us, ends=source.kind == "bars"),
+    ]
     suggested, advice = _advice(source, arrival, publication)
     return LearnedLag(source, registered, arrival, publication, tuple(found), advice, suggested)
 
@@ -227,18 +230,20 @@ def _by_symbol(rows: _Sightings, late: np.ndarray[Any, np.dtype[np.bool_]], grou
     ]
 
 
-def _by_hour(rows: _Sightings, late: np.ndarray[Any, np.dtype[np.bool_]], open_us: Integers | None) -> list[Delay]:
-    """By whole hours since the last open at the event; daily bars, which end with their session, fall into its last."""
+def _by_hour(
+    rows: _Sightings, late: np.ndarray[Any, np.dtype[np.bool_]], open_us: Integers | None, *, ends: bool
+) -> list[Delay]:
+    """By whole hours since the last open at the event; a bar, whose event is its end, belongs to the hour that it ends."""
     if open_us is None or not len(rows):
         return []
-    session = np.searchsorted(open_us, rows.event_us, side="left") - 1
+    moment_us = rows.event_us - ends
+    session = np.searchsorted(open_us, moment_us, side="right") - 1
     inside = session >= 0
-    hour = np.where(inside, (rows.event_us - open_us[np.maximum(session, 0)]) // HOUR_US, -1)
-    hour = np.minimum(hour, 24)
+    hour = np.minimum((moment_us - open_us[np.maximum(session, 0)]) // HOUR_US, 24)
     return [
         _delay(f"hour {number + 1} of the session" if number < 24 else "later", rows.arrival_us[part], late[part])
         for number in np.unique(hour[inside]).tolist()
-        if (part := hour == number).any()
+        if (part := inside & (hour == number)).any()
     ]
 
 
