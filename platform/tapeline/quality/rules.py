@@ -61,7 +61,7 @@ class Findings:
     faults
         Broken rules; those that are off are left out.
     invalid
-        bool (N,): the row breaks a rule.
+        bool (N,): the row breaks a rule other than ``gap``.
     cells_expected, cells_filled
         Cells that should have a value, and that have one.
     """
@@ -102,7 +102,8 @@ def examine(block: Block, definition: QualityDefinition, now_us: int) -> Finding
         action = definition.action_of(rule)
         if action == "off" or not rows.any():
             continue
-        invalid |= rows
+        if rule != "gap":  # completeness counts those; some features are undefined at times, and rightly missing
+            invalid |= rows
         faults.append(cells.fault(rule, action, rows))
     for rule, rows, column in _own(block, definition):
         action = definition.action_of(rule)

@@ -6,7 +6,7 @@
   clock (trades, traded bars) it is the time behind in units of the entity's own mean spacing;
 - **reliability**: the share of rows that are first versions and on time: available no later than the declared lag after
   their event;
-- **validity**: the share of rows that break no rule.
+- **validity**: the share of rows that break no rule; a gap after the warm-up counts against completeness alone.
 
 The score is their mean, weighted as the view's definition says. A view's factors are those of all its blocks taken together;
 its freshness is asked of the clock instead, see :mod:`tapeline.quality.freshness`.
