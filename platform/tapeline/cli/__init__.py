@@ -13,7 +13,7 @@ from tapeline.cli.faults import as_tapeline_error
 
 COMMAND_MODULES = (
     "servers", "ingest", "quarantine", "features", "backfill", "store", "export", "leakcheck", "versions", "lineage",
-    "rows", "vintage", "train", "serve", "demo", "backup",
+    "rows", "vintage", "quality", "train", "serve", "demo", "backup",
 )  # fmt: skip
 
 

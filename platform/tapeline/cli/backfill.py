@@ -79,7 +79,7 @@ def backfill(
         emit(reports, as_json=True)
         return
     shown = {"entities": "entities", "rows_read": "read", "rows_computed": "computed", "rows_added": "added",
-             "snapshots_added": "snapshots", "seconds": "seconds"}  # fmt: skip
+             "snapshots_added": "snapshots", "quality": "quality", "seconds": "seconds"}  # fmt: skip
     emit(
         [{"view": f"{r['view']}@{r['version']}"} | {title: r[name] for name, title in shown.items()} for r in reports],
         as_json=False,

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,8 @@ import pyarrow as pa
 import redis as redis_library
 from psycopg.pq import TransactionStatus
 
-from tapeline.compute.computed import Stored
+from tapeline.compute.computed import NewRows, Stored
+from tapeline.compute.judging import block_of
 from tapeline.compute.reading import (
     BEGINNING_US,
     END_US,
@@ -36,6 +37,7 @@ from tapeline.core.timestamps import to_us
 from tapeline.features.versions import Integers, naming
 from tapeline.features.view import FeatureViewSpec
 from tapeline.lineage import record_view
+from tapeline.quality.gate import judge, refusals_recorded
 from tapeline.storage.actions import publish_actions
 from tapeline.storage.feature_tables import append_rows, qualified_name, read_stored, register_view
 from tapeline.storage.snapshots import (
@@ -80,6 +82,10 @@ class BackfillReport:
         State snapshots written to PostgreSQL, and newest states written to Redis.
     seconds
         Wall time.
+    quality
+        Score of the rows added, 0 to 1, see :mod:`tapeline.quality.score`; none if there were none.
+    quality_warnings
+        What is to be told of them, a sentence each.
     """
 
     view: str
@@ -94,6 +100,8 @@ class BackfillReport:
     snapshots_added: int
     states_published: int
     seconds: float
+    quality: float | None = None
+    quality_warnings: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """The report as JSON data."""
@@ -107,6 +115,8 @@ class _Totals:
     computed: int = 0
     added: int = 0
     snapshots: int = 0
+    judged: float = 0.0
+    told: list[str] = field(default_factory=list)
 
 
 def backfill(
@@ -153,6 +163,8 @@ def backfill(
     ------
     LineageError
         If the view version is registered with another definition.
+    QualityError
+        If a rule of the view's quality refuses the rows of a batch of entities; nothing of that batch is written.
     UnknownNameError
         If a symbol has no rows in the view's source.
     EmptyDataError
@@ -213,6 +225,8 @@ def backfill(
         snapshots_added=totals.snapshots,
         states_published=published,
         seconds=time.perf_counter() - started,
+        quality=totals.judged / totals.added if totals.added else None,
+        quality_warnings=tuple(totals.told),
     )
 
 
@@ -321,8 +335,13 @@ def _backfill_batch(
         change.symbol: Progress(horizon_us, _known_us(change, history, progress.get(change.symbol)))
         for change, history in zip(changes, histories, strict=True)
     }
-    with connection.transaction(), connection.cursor() as cursor:
-        totals.added += _append(cursor, spec, changes, results)
+    entity, rows = _joined(results)
+    block = block_of(spec, runner, [change.symbol for change in changes], histories, entity, rows)
+    with refusals_recorded(connection), connection.transaction(), connection.cursor() as cursor:
+        judged = judge(cursor, block)
+        totals.judged += judged.score * len(rows)
+        totals.told += judged.warnings
+        totals.added += _append(cursor, spec, changes, entity, rows)
         totals.snapshots += write_snapshots(cursor, spec, snapshots)
         write_progress(cursor, spec, reached)
     totals.changed.update(change.symbol for change in changes)
@@ -376,20 +395,23 @@ def _known_us(change: Change, history: EntityHistory, before: Progress | None) -
     return max(known)
 
 
-def _append(cursor: psycopg.Cursor[Any], spec: FeatureViewSpec, changes: list[Change], results: list[Replayed]) -> int:
-    counts = [len(result.rows) for result in results]
-    names = pa.array([change.symbol for change in changes])
-    entity: Integers = np.repeat(np.arange(len(changes)), counts)
-    return append_rows(
-        cursor,
-        spec,
-        names.take(pa.array(entity)),
+def _joined(results: list[Replayed]) -> tuple[Integers, NewRows]:
+    """The rows of all entities one after another, and which entity each is of."""
+    entity: Integers = np.repeat(np.arange(len(results)), [len(result.rows) for result in results])
+    return entity, NewRows(
         np.concatenate([result.rows.event_us for result in results]),
         np.concatenate([result.rows.sequence for result in results]),
         np.concatenate([result.rows.available_us for result in results]),
         np.concatenate([result.rows.missing for result in results]),
         np.concatenate([result.rows.outputs for result in results]),
     )
+
+
+def _append(
+    cursor: psycopg.Cursor[Any], spec: FeatureViewSpec, changes: list[Change], entity: Integers, rows: NewRows
+) -> int:
+    names = pa.array([change.symbol for change in changes]).take(pa.array(entity))
+    return append_rows(cursor, spec, names, rows.event_us, rows.sequence, rows.available_us, rows.missing, rows.outputs)
 
 
 def _spread(checkpoints: tuple[Checkpoint, ...]) -> list[Checkpoint]:

@@ -97,6 +97,10 @@ class InvalidDataError(TapelineError):
     """Input data that breaks a rule: a missing column, a wrong type, an impossible value."""
 
 
+class QualityError(InvalidDataError):
+    """A block of rows that a view's quality rules refuse; nothing of it was written."""
+
+
 class EmptyDataError(TapelineError):
     """An operation was given, or would produce, no rows."""
 

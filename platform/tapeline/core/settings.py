@@ -63,6 +63,13 @@ class Settings(BaseSettings):
     openlineage_target: str | None = Field(default=None, description="their file, or their receiver's address")
     openlineage_timeout_ms: int = Field(default=2_000, ge=1, le=60_000, description="how long an event may take")
     openlineage_api_key: SecretStr | None = Field(default=None, description="sent to the receiver as a bearer token")
+    quality_modules: str = Field(default="", description="modules of quality rules to import, separated by commas")
+    quality_warn_below: float = Field(default=0.9, ge=0, le=1, description="a block that scores less is told of")
+    quality_block_below: float = Field(default=0.0, ge=0, le=1, description="a block that scores less is refused")
+    quality_override: str = Field(
+        default="",
+        description="views (NAME or NAME@VERSION, commas between) whose refused blocks are written all the same",
+    )
     served_log_queue_max: int = Field(default=100_000, gt=0, description="served vectors waiting to be logged")
 
     @field_validator("clock")

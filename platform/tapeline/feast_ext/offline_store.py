@@ -30,11 +30,13 @@ from tapeline.feast_ext.entities import EntityInput
 from tapeline.feast_ext.introspection import is_set_by_database
 from tapeline.feast_ext.promoted import promoted_views
 from tapeline.feast_ext.pulls import pull_all, pull_latest
+from tapeline.feast_ext.quality import judge_push
 from tapeline.feast_ext.retrieval_job import TimescaleRetrievalJob
 from tapeline.feast_ext.saved_dataset import TimescaleLoggingDestination
 from tapeline.feast_ext.selection import readable_source, select_views
 from tapeline.feast_ext.source import TimescaleSource
 from tapeline.feast_ext.writing import append, create, with_zones
+from tapeline.quality.gate import refusals_recorded
 from tapeline.storage.copy_reader import read_query
 from tapeline.storage.postgres import connect
 from tapeline.storage.view_versions import require_usable
@@ -273,6 +275,8 @@ class TimescaleOfflineStore(OfflineStore):
             If the source reads a query.
         InvalidDataError, NaiveTimestampError
             If a row or a column does not fit the table.
+        QualityError
+            If a rule of the view's quality refuses the rows.
         """
         source = readable_source(feature_view.batch_source, f"feature view {feature_view.name}")
         if source.table is None:
@@ -282,7 +286,9 @@ class TimescaleOfflineStore(OfflineStore):
         created = source.created_timestamp_column
         if created in table.column_names and is_set_by_database(config, source.table, created):
             table = table.drop_columns([created])
-        with _settings(config).connect() as connection:
+        connect = _settings(config).connect
+        with refusals_recorded(connect), connect() as connection:
+            judge_push(connection, feature_view, source, table)
             append(connection, source.table, table)
         if progress:
             progress(table.num_rows)

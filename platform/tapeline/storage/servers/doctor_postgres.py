@@ -30,6 +30,13 @@ JOIN tapeline.sources AS s ON s.source = v.definition->'rows'->>'source'
 WHERE (v.definition->>'ttl_us')::bigint BETWEEN 1 AND s.declared_lag_us
 ORDER BY 1, 2
 """
+_LAG_TOO_SHORT = """
+SELECT s.source, s.declared_lag_us, count(*), count(*) FILTER (WHERE l.created_timestamp > l.available_timestamp)
+FROM tapeline.sources AS s
+CROSS JOIN LATERAL tapeline.live_sightings(s.source, now() - interval '14 days') AS l
+WHERE s.kind IN ('bars', 'trades', 'quotes', 'book_events')
+GROUP BY 1, 2 ORDER BY 1
+"""
 _OLDEST = """
 SELECT pid, application_name, state, extract(epoch FROM clock_timestamp() - xact_start)
 FROM pg_stat_activity
@@ -65,6 +72,7 @@ def examine_database(connection: psycopg.Connection[Any], settings: Settings) ->
     yield Check("schema", "ok", "is this version's")
     yield _horizon(connection)
     yield from _lag_beyond_ttl(connection)
+    yield from _lag_too_short(connection)
 
 
 def _one(connection: psycopg.Connection[Any], query: str) -> tuple[Any, ...]:
@@ -227,3 +235,19 @@ def _lag_beyond_ttl(connection: psycopg.Connection[Any]) -> Iterator[Check]:
         )
     if not rows:
         yield Check("time to live", "ok", "every view outlives its source's lag")
+
+
+def _lag_too_short(connection: psycopg.Connection[Any]) -> Iterator[Check]:
+    """Of the last two weeks' rows that arrived live, those that came after they claim to have been available."""
+    rows = connection.execute(_LAG_TOO_SHORT).fetchall()
+    for source, lag_us, count, late in rows:
+        if late:
+            yield Check(
+                "declared lag",
+                "warn",
+                f"{late} of {count} live rows of {source} arrived later than the {lag_us / 1e6:g} s it declares:"
+                " what was trained on them was not known then",
+                f"See how late they come: tapeline quality lag {source}",
+            )
+    if not any(late for *_, late in rows):
+        yield Check("declared lag", "ok", f"{sum(row[2] for row in rows)} live rows of two weeks, none too late")
