@@ -40,12 +40,3 @@ def source_columns(config: RepoConfig, source: DataSource) -> list[tuple[str, st
     """Names and SQL types of a source's columns, in their order; opens a connection of its own."""
     with config.offline_store.connect() as connection:
         return [(column.name, type_name(column.oid)) for column in table_columns(connection, source)]
-
-
-def is_set_by_database(config: RepoConfig, table: str, column: str) -> bool:
-    """Whether a column of a table has a default, so that rows are pushed without it."""
-    with config.offline_store.connect() as connection:
-        found = connection.execute(
-            "SELECT atthasdef FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attname = %s", (table, column)
-        ).fetchone()
-    return bool(found and found[0])

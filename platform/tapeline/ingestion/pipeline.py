@@ -25,7 +25,7 @@ from tapeline.ingestion.quarantine import store_refused
 from tapeline.ingestion.report import IngestReport
 from tapeline.ingestion.validation import Checked, Validator
 from tapeline.storage.migrations import require_schema
-from tapeline.storage.raw import AppendCounts, append_rows, require_idle
+from tapeline.storage.raw import AppendCounts, append_rows
 from tapeline.storage.reference import (
     Instrument,
     Source,
@@ -35,6 +35,7 @@ from tapeline.storage.reference import (
     register_source,
     source_names,
 )
+from tapeline.storage.turns import require_idle
 
 
 @dataclass(frozen=True, slots=True)
