@@ -20,6 +20,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -209,7 +210,7 @@ def _check_columns(rows: pa.Table, target: KeyedTable, known: set[str]) -> None:
 
 def _append(cursor: psycopg.Cursor[Any], statements: KeyedStatements, rows: pa.Table) -> AppendCounts:
     cursor.execute(statements.stage(), prepare=False)
-    numbered = rows.append_column(statements.place, pa.array(range(rows.num_rows), pa.int64()))
+    numbered = rows.append_column(statements.place, pa.array(np.arange(rows.num_rows)))
     copy_arrow(cursor, numbered, statements.staged, numbered.column_names)
     cursor.execute(statements.analyze(), prepare=False)
     first, last, early, repeats = cursor.execute(statements.survey(), prepare=False).fetchone() or (None,) * 4

@@ -49,7 +49,7 @@ def write_fault(error: psycopg.Error, where: str | None = None) -> TapelineError
         return DiskFullError(
             f"PostgreSQL has no room left: {answer}",
             where=where,
-            remedy="Make room on its disk and write again: nothing of this was written",
+            remedy="Make room on its disk (VACUUM gives back what the failed write took) and write again: nothing of it stands",
         )
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
         return ParameterError(
