@@ -137,7 +137,7 @@ def empty(url: str) -> None:
 
 def digest(url: str) -> Any:
     """What lies in the table, without the moment of writing."""
-    columns = ", ".join(("symbol", "event_timestamp", "available_timestamp", "sequence", "feature_0", "feature_19"))
+    columns = "symbol, event_timestamp, available_timestamp, sequence, feature_0, feature_19"
     with psycopg.connect(url) as connection:
         return connection.execute(
             f"SELECT count(*), sum(hashtextextended(({columns})::text, 0)::numeric) FROM {TABLE}"

@@ -17,8 +17,8 @@ from tapeline import cli
 from tapeline.cli.app import emit
 from tapeline.cli.faults import as_tapeline_error
 from tapeline.core.errors import (
-    IntegrityError,
     DiskFullError,
+    IntegrityError,
     MissingExtraError,
     ParameterError,
     TapelineError,

@@ -246,8 +246,8 @@ def test_two_writers_add_a_row_once(rates: psycopg.Connection[Any], database: st
     def write(rate: float) -> None:
         with psycopg.connect(database) as mine:
             ready.wait()
-            for _ in range(3):
-                counts.append(append_keyed(mine, RATES, table_of([replace(r, rate=rate) for r in rows])))
+            batch = table_of([replace(row, rate=rate) for row in rows])
+            counts.extend([append_keyed(mine, RATES, batch) for _ in range(3)])
 
     threads = [threading.Thread(target=write, args=(rate,)) for rate in (1.0, 1.0, 1.0, 2.0)]
     for thread in threads:
@@ -292,7 +292,7 @@ ROW = Given("A", 10, 0, 11, 1.0)
         (table_of([ROW]).set_column(5, "rate", pa.array(["high"])), InvalidDataError, "rate.*double precision"),
         (table_of([ROW]).set_column(0, "symbol", pa.array(["a\0b"])), InvalidDataError, "refused"),
         (table_of([ROW, ROW]).set_column(1, "venue", pa.array([7, None])), InvalidDataError, "venue has no value.*row 1"),
-        (table_of([ROW]).set_column(2, "at", pa.array([datetime(2013, 3, 1)])), NaiveTimestampError, "at"),
+        (table_of([ROW]).set_column(2, "at", pa.array([DAY.replace(tzinfo=None)])), NaiveTimestampError, "at"),
         (table_of([ROW, replace(ROW, symbol="B", known=9)]), InvalidDataError, "before its event.*row 1: symbol B"),
         (table_of([ROW, replace(ROW, rate=2.0)]), InvalidDataError, r"comes twice.*row 1: symbol A, venue 7, at 2013"),
         (table_of([ROW]).append_column("created", pa.array([None], UTC_US)), None, ""),

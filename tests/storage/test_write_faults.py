@@ -179,7 +179,7 @@ def test_a_server_that_stays_away_is_named_after_so_many_tries(server: Server) -
 def small_disk() -> Iterator[Path]:
     """A disk of 12 MB."""
     with pytest.MonkeyPatch.context():
-        folder = Path("/tmp") / f"tapeline-small-disk-{os.getpid()}"  # noqa: S108 - the server's account must enter it
+        folder = Path("/tmp") / f"tapeline-small-disk-{os.getpid()}"
         folder.mkdir()
         account = postgres_account()
         mounted = subprocess.run(
@@ -200,12 +200,15 @@ def test_a_full_disk_is_named_and_nothing_is_written(server: Server, small_disk:
         connection.execute("DROP TABLE public.rates")
         connection.execute(f"CREATE TABLESPACE small LOCATION '{small_disk}'")
         connection.execute(CREATE + "TABLESPACE small")
+        filler = small_disk / "filler"
+        filler.write_bytes(bytes(2_000_000))
         connection.autocommit = False
         assert append_keyed(connection, RATES, rows(1_000)).added == 1_000
         for write in (append, lambda c: copy_arrow(c.cursor(), rows(), RATES.table)):
             with pytest.raises(DiskFullError, match=r"no room left.*No space left.*public\.rates.*Make room"):
                 write_with_retries(server.connect, write, where=RATES.table)
             assert server.count() == 1_000
+        filler.unlink()
         connection.autocommit = True
         connection.execute("VACUUM public.rates")  # what the failed writes took
         connection.autocommit = False

@@ -13,6 +13,9 @@ from psycopg import sql
 from tapeline.core.errors import InvalidDataError, ParameterError, UnavailableError
 from tapeline.storage.copy_encoder import CopyType, encode_arrow, known_type
 
+_MESSAGE_BYTES = 1 << 18
+"""The server works on a message once it has all of it: short ones let it work while the next slice is encoded."""
+
 
 def copy_arrow(
     cursor: psycopg.Cursor[Any], table: pa.Table | pa.RecordBatch, target: str, columns: Sequence[str] | None = None
@@ -57,7 +60,9 @@ def copy_arrow(
     pieces = encode_arrow(table, names, types)
     with cursor.copy(statement) as copy:
         for piece in pieces:
-            copy.write(piece)
+            whole = memoryview(piece)
+            for start in range(0, len(whole), _MESSAGE_BYTES):
+                copy.write(whole[start : start + _MESSAGE_BYTES])
     return int(table.num_rows)
 
 
@@ -92,7 +97,7 @@ def read_arrow(
     from adbc_driver_postgresql import dbapi
 
     text = _inline(query, parameters)
-    address = source if isinstance(source, str) else _address_of(source)
+    address = source if isinstance(source, str) else address_of(source)
     try:
         connection = dbapi.connect(address, autocommit=True)
     except OperationalError as error:
@@ -102,7 +107,8 @@ def read_arrow(
         return cursor.fetch_arrow_table()
 
 
-def _address_of(connection: psycopg.Connection[Any]) -> str:
+def address_of(connection: psycopg.Connection[Any]) -> str:
+    """The connection string of another connection like this one, password included."""
     password = connection.info.password
     return psycopg.conninfo.make_conninfo(connection.info.dsn, **({"password": password} if password else {}))
 
