@@ -223,7 +223,7 @@ class KeyedStatements:
 
     @property
     def _words(self) -> dict[str, sql.Composable]:
-        words = {
+        words: dict[str, sql.Composable] = {
             "staged": sql.Identifier(_STAGED),
             "table": sql.Identifier(*self.table.split(".")),
             "place": sql.Identifier(self.place),
@@ -231,7 +231,9 @@ class KeyedStatements:
             "before": sql.Identifier(self._own("before")),
             "event": sql.Identifier(self.event),
         }
-        return words if self.available is None else {**words, "available": sql.Identifier(self.available)}
+        if self.available is not None:
+            words["available"] = sql.Identifier(self.available)
+        return words
 
     def _own(self, name: str) -> str:
         while name in self.types:
