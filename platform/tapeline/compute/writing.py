@@ -19,8 +19,8 @@ import pyarrow as pa
 from tapeline.compute.computed import NewRows
 from tapeline.features.versions import Integers
 from tapeline.features.view import FeatureViewSpec
-from tapeline.storage.arrow import address_of
 from tapeline.storage.feature_tables import append_rows
+from tapeline.storage.postgres import address_of
 from tapeline.storage.snapshots import Progress, write_progress, write_snapshots
 from tapeline.storage.state_codec import SavedState
 

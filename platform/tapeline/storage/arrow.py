@@ -12,6 +12,7 @@ from psycopg import sql
 
 from tapeline.core.errors import InvalidDataError, ParameterError, UnavailableError
 from tapeline.storage.copy_encoder import CopyType, encode_arrow, known_type
+from tapeline.storage.postgres import address_of
 
 _MESSAGE_BYTES = 1 << 18
 """The server works on a message once it has all of it: short ones let it work while the next slice is encoded."""
@@ -105,12 +106,6 @@ def read_arrow(
     with connection, connection.cursor() as cursor:
         cursor.execute(text)
         return cursor.fetch_arrow_table()
-
-
-def address_of(connection: psycopg.Connection[Any]) -> str:
-    """The connection string of another connection like this one, password included."""
-    password = connection.info.password
-    return psycopg.conninfo.make_conninfo(connection.info.dsn, **({"password": password} if password else {}))
 
 
 def _inline(query: str | sql.Composable, parameters: Sequence[object] | Mapping[str, object]) -> str:
