@@ -17,8 +17,8 @@ from tapeline import cli
 from tapeline.cli.app import emit
 from tapeline.cli.faults import as_tapeline_error
 from tapeline.core.errors import (
+    DiskFullError,
     IntegrityError,
-    LimitError,
     MissingExtraError,
     ParameterError,
     TapelineError,
@@ -53,12 +53,12 @@ def test_nothing_is_said_in_words_and_on_standard_error(capsys: pytest.CaptureFi
 @pytest.mark.parametrize(
     ("raised", "told", "says"),
     [
-        (OSError(errno.ENOSPC, "No space left on device", "/x/data.parquet"), LimitError, "/x/data.parquet"),
+        (OSError(errno.ENOSPC, "No space left on device", "/x/data.parquet"), DiskFullError, "/x/data.parquet"),
         (PermissionError(errno.EACCES, "Permission denied", "/x"), ParameterError, "/x"),
         (OSError(errno.EROFS, "Read-only file system", "/x"), ParameterError, "read-only"),
         (FileNotFoundError(errno.ENOENT, "No such file or directory", "/x"), ParameterError, "Check the path"),
         (psycopg.OperationalError("server closed the connection"), UnavailableError, "tapeline status"),
-        (psycopg.errors.DiskFull("could not extend file"), LimitError, "Make room"),
+        (psycopg.errors.DiskFull("could not extend file"), DiskFullError, "Make room"),
         (redis.ConnectionError("gone"), UnavailableError, "tapeline status"),
         (ModuleNotFoundError("No module named 'lightgbm'", name="lightgbm"), MissingExtraError, "tapeline[train]"),
     ],

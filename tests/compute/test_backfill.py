@@ -11,7 +11,7 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tapeline.compute import backfill
-from tapeline.core.errors import EmptyDataError, LineageError, ParameterError, UnknownNameError
+from tapeline.core.errors import DiskFullError, EmptyDataError, LineageError, ParameterError, UnknownNameError
 from tapeline.core.timestamps import DAY_US, from_us
 from tapeline.features.request import FeatureRequest
 from tapeline.storage.feature_tables import registered_views
@@ -55,7 +55,7 @@ def test_a_run_killed_before_its_commit_leaves_nothing_and_is_repeated(
 ) -> None:
     record(connection, BARS, [_history("A", [0] * DAYS)], 0)
     with monkeypatch.context() as patch:
-        patch.setattr("tapeline.compute.run.write_progress", _die)
+        patch.setattr("tapeline.compute.writing.write_progress", _die)
         with pytest.raises(KeyboardInterrupt):
             backfill(connection, BARS)
     assert read_table(connection, BARS) == {}
@@ -140,3 +140,51 @@ def test_old_snapshots_are_thinned(connection: psycopg.Connection, monkeypatch: 
     assert row is not None
     assert 4 <= row[0] <= 10
     assert row[1] == from_us(scenario.rows[-1].event_us)
+
+
+@pytest.mark.parametrize("writers", [1, 3])
+def test_what_is_written_does_not_depend_on_how_many_write(
+    connection: psycopg.Connection, monkeypatch: pytest.MonkeyPatch, writers: int
+) -> None:
+    monkeypatch.setattr("tapeline.compute.writing.CELLS_PER_WRITER", 1)
+    symbols = [f"S{n}" for n in range(7)]
+    histories = [_history(symbol, [0] * (5 * n + 2)) for n, symbol in enumerate(symbols)]
+    record(connection, BARS, histories, 0)
+    report = backfill(connection, BARS, writers=writers)
+    assert report.rows_added == sum(len(history.rows) for history in histories)
+    row = connection.execute(
+        "SELECT count(DISTINCT created_timestamp), count(DISTINCT (symbol, created_timestamp)),"
+        " (SELECT count(*) FROM tapeline.backfill_progress), (SELECT count(DISTINCT entity) FROM tapeline.state_snapshots)"
+        " FROM features.bars_view__v1"
+    ).fetchone()
+    assert row == (writers, 7, 7, 7)  # as many transactions as writers, and each entity in one
+    connection.rollback()
+    for history in histories:
+        found = sorted(read_table(connection, BARS)[history.symbol])
+        expected = features_of_bars(BARS, [(r.event_us, 0, r.values) for r in history.rows], ())
+        assert [bits(r[4]) for r in found] == [bits(expected[(r[0], r[1])]) for r in found]
+    assert backfill(connection, BARS, writers=writers).rows_added == 0
+
+
+def test_a_writer_that_fails_leaves_its_entities_whole(
+    connection: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tapeline.compute.writing.CELLS_PER_WRITER", 1)
+    record(connection, BARS, [_history(symbol, [0] * 9) for symbol in "ABC"], 0)
+    connection.execute("CREATE TABLE refused AS SELECT 'B' AS entity")
+    connection.execute("""
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF NEW.entity IN (SELECT entity FROM refused) THEN
+                RAISE EXCEPTION 'no room' USING ERRCODE = 'disk_full';
+            END IF;
+            RETURN NEW;
+        END $$;
+        CREATE TRIGGER refuse BEFORE INSERT ON tapeline.backfill_progress FOR EACH ROW EXECUTE FUNCTION refuse();
+    """)
+    connection.commit()
+    with pytest.raises(DiskFullError, match=r"no room.*features\.bars_view__v1"):
+        backfill(connection, BARS, writers=3)
+    assert {symbol: len(rows) for symbol, rows in read_table(connection, BARS).items()} == {"A": 9, "C": 9}
+    connection.execute("DELETE FROM refused")
+    connection.commit()
+    assert backfill(connection, BARS, writers=3).rows_added == 9

@@ -37,7 +37,7 @@ from tapeline.feast_ext import (
 )
 from tapeline.feast_ext.offline_store import TimescaleOfflineStoreConfig
 
-from tests.feast_ext.offline_repository import NOON, apply_drivers, open_store, ours
+from tests.feast_ext.offline_repository import NOON, apply_drivers, open_store, ours, theirs
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -224,7 +224,7 @@ def test_push_appends_and_the_database_dates_it(store: FeatureStore, database: s
             "SELECT rate, sequence, created_timestamp > '2020-01-01Z' FROM public.rates WHERE symbol = 'C'"
         ).fetchall()
         assert row == [(9.5, 7, True)]
-        with pytest.raises(InvalidDataError, match="check constraint"):
+        with pytest.raises(InvalidDataError, match="available before its event"):
             store.push(
                 "rates_push",
                 pushed.assign(available_timestamp=pd.Timestamp(NOON) - pd.Timedelta(hours=1)),
@@ -233,6 +233,52 @@ def test_push_appends_and_the_database_dates_it(store: FeatureStore, database: s
         with pytest.raises(NaiveTimestampError):
             store.push("rates_push", pushed.assign(event_timestamp=pd.Timestamp("2013-03-01")), to=PushMode.OFFLINE)
         assert connection.execute("SELECT count(*) FROM public.rates").fetchone() == (6,)
+
+
+def test_a_push_may_be_repeated_and_a_changed_row_is_a_correction(store: FeatureStore, database: str) -> None:
+    moment = pd.Timestamp(NOON)
+    row = {"symbol": "C", "event_timestamp": moment, "available_timestamp": moment, "created_timestamp": moment}
+    pushed = pd.DataFrame([{**row, "sequence": number, "rate": 1.0} for number in (0, 1, 1)])
+
+    def push(frame: pd.DataFrame) -> list[tuple[Any, ...]]:
+        store.push("rates_push", frame, to=PushMode.OFFLINE)
+        with psycopg.connect(database) as connection:
+            return connection.execute(
+                "SELECT sequence, rate, available_timestamp > now() - interval '1 min' FROM public.rates"
+                " WHERE symbol = 'C' ORDER BY sequence, available_timestamp"
+            ).fetchall()
+
+    first = [(0, 1.0, False), (1, 1.0, False)]
+    assert push(pushed) == first
+    assert push(pushed) == first
+    corrected = [*first, (1, 2.0, True)]  # known from its arrival
+    for _ in range(2):
+        assert push(pushed.tail(1).assign(rate=2.0)) == corrected
+    with pytest.raises(InvalidDataError, match=r"comes twice with different content.*symbol C"):
+        push(pushed.tail(2).assign(rate=[3.0, 4.0]))
+    with pytest.raises(InvalidDataError, match="rate is string"):
+        push(pushed.tail(1).assign(rate="high"))
+    assert push(pushed.head(1)) == corrected
+
+
+def test_a_push_to_a_mapped_source_reaches_its_columns(tmp_path: Path, database: str) -> None:
+    # By host, as Feast's own source, which it asks for its columns, connects by itself.
+    settings = {**theirs(database), "type": ours(database)["type"]}
+    drivers = open_store(tmp_path / "drivers", settings, coerce_tz_aware=False)
+    apply_drivers(drivers, database)
+    row = {
+        "driver_id": [9],
+        "at": pd.Timestamp(NOON),
+        "created": pd.Timestamp(NOON),
+        "conv_rate": 0.5,
+        "trips": 3,
+        "note": "x",
+    }
+    for rate in (0.5, 0.5, 0.7):
+        drivers.write_to_offline_store("driver_stats", pd.DataFrame({**row, "conv_rate": rate}))
+    with psycopg.connect(database) as connection:
+        found = connection.execute("SELECT conv_rate FROM public.driver_stats WHERE driver_id = 9").fetchall()
+    assert sorted(found) == [(0.5,), (0.7,)]
 
 
 def test_saved_dataset_comes_back(store: FeatureStore) -> None:
@@ -249,7 +295,7 @@ def test_saved_dataset_comes_back(store: FeatureStore) -> None:
     job.persist(storage, allow_overwrite=True)
 
 
-def test_logged_features_are_appended(store: FeatureStore, database: str) -> None:
+def test_logged_features_are_appended_once(store: FeatureStore, database: str) -> None:
     service = store.get_feature_service("rates_service")
     logs = pa.table(
         {
@@ -264,10 +310,23 @@ def test_logged_features_are_appended(store: FeatureStore, database: str) -> Non
     ).rename_columns
     names = ["symbol", "rates__rate", "rates__rate__timestamp", "rates__rate__status"]
     table = logs([*names, "__log_timestamp", "__log_date", "__request_id"])
-    for _ in range(2):
-        store.write_logged_features(table, service)
-    with psycopg.connect(database) as connection:
-        assert connection.execute("SELECT count(*) FROM public.served").fetchone() == (2,)
+
+    def log(rows: pa.Table) -> int:
+        store.write_logged_features(rows, service)
+        with psycopg.connect(database) as connection:
+            found = connection.execute("SELECT count(*) FROM public.served").fetchone()
+        assert found is not None
+        return int(found[0])
+
+    assert log(table) == log(table) == 1
+    twice = pa.concat_tables([table, table])  # a request that asked for the entity twice
+    assert log(twice) == log(twice) == log(table) == 2
+    assert log(table.set_column(6, "__request_id", pa.array(["r2"]))) == 3
+    with pytest.raises(InvalidDataError, match=r"does not fit.*colour"):
+        log(table.append_column("colour", pa.array(["red"])))
+    with pytest.raises(InvalidDataError, match=r"lack __request_id"):
+        log(table.drop_columns(["__request_id"]))
+    assert log(table) == 3
 
 
 def test_plan_of_a_service(store: FeatureStore, tmp_path: Path, database: str) -> None:

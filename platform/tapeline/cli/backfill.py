@@ -30,12 +30,18 @@ def backfill(
     online: Annotated[
         bool, typer.Option("--online/--no-online", help="Write the newest kernel states to Redis, too.")
     ] = True,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Show what is missing and why, by view and symbol; compute nothing.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Compute features over all raw rows that a view has not seen yet, corrections included.
 
     Running it again adds nothing.
     """
+    if plan:
+        _show_plan(views, symbol, as_json=as_json)
+        return
     from tapeline.compute import backfill as run
     from tapeline.core.settings import get_settings
     from tapeline.features.catalogue import VIEWS, view
@@ -86,6 +92,41 @@ def backfill(
         title="Back-fill: rows of each view",
         empty="No view has rows to compute from. Ingest some first: tapeline ingest us-daily",
     )
+
+
+def _show_plan(names: list[str] | None, symbols: list[str] | None, *, as_json: bool) -> None:
+    from tapeline.compute import MissingRows, backfill_plan
+    from tapeline.features.catalogue import VIEWS, view
+    from tapeline.storage.migrations import require_schema
+    from tapeline.storage.postgres import connect
+
+    missing: list[MissingRows] = []
+    with connect() as connection:
+        require_schema(connection)
+        for spec in [view(name) for name in names] if names else VIEWS:
+            try:
+                missing += backfill_plan(connection, spec, symbols=symbols)
+            except EmptyDataError as error:
+                if names:
+                    raise
+                notices.print(f"{spec.name}@{spec.version} was left out: {error}", markup=False, highlight=False)
+    if as_json:
+        emit([rows.as_dict() for rows in missing], as_json=True)
+        return
+    shown = [
+        {
+            "view": f"{rows.view}@{rows.version}",
+            "symbol": rows.symbol,
+            "from": rows.as_dict()["first_event"],
+            "to": rows.as_dict()["last_event"],
+            "raw rows": rows.raw_rows,
+            "why": rows.reasons,
+            "rows, about": rows.estimated_rows,
+            "seconds, about": round(rows.estimated_s, 1),
+        }
+        for rows in missing
+    ]
+    emit(shown, as_json=False, title="Back-fill plan", empty="Nothing is missing: every raw row has been computed.")
 
 
 @views_app.command("list")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import sys
 
-from tapeline.core.errors import LimitError, MissingExtraError, ParameterError, TapelineError, UnavailableError
+from tapeline.core.errors import DiskFullError, MissingExtraError, ParameterError, TapelineError, UnavailableError
 
 _EXTRA_OF = {
     "feast": "feast",
@@ -45,7 +45,7 @@ def _from_system(error: OSError) -> TapelineError | None:
     where = None if error.filename is None else str(error.filename)
     what = (error.strerror or "").lower()
     if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return LimitError(what, where=where, remedy="Make room on that disk, and run the command again")
+        return DiskFullError(what, where=where, remedy="Make room on that disk, and run the command again")
     if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
         return ParameterError(what, where=where, remedy="Name a place that this user may use, or give the right to")
     if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST} and where is not None:
@@ -56,19 +56,10 @@ def _from_system(error: OSError) -> TapelineError | None:
 def _from_server(error: Exception) -> TapelineError | None:
     """Only of libraries that are loaded: an error of any other cannot have been raised."""
     answer = " ".join(str(error).split())
-    if (psycopg := sys.modules.get("psycopg")) is not None:
-        if isinstance(error, psycopg.errors.DiskFull):
-            return LimitError(
-                f"PostgreSQL has no room left: {answer}", remedy="Make room on its disk, and run the command again"
-            )
-        if isinstance(error, psycopg.errors.InsufficientPrivilege):
-            return ParameterError(
-                f"PostgreSQL refuses: {answer}", remedy="Give the user in TAPELINE_POSTGRES_URL that right"
-            )
-        if isinstance(error, psycopg.OperationalError):
-            return UnavailableError(
-                f"PostgreSQL went away: {answer}", remedy="See: tapeline status; then run the command again"
-            )
+    if (psycopg := sys.modules.get("psycopg")) is not None and isinstance(error, psycopg.Error):
+        from tapeline.storage.retrying import write_fault
+
+        return write_fault(error)
     redis = sys.modules.get("redis")
     if redis is not None and isinstance(error, redis.RedisError):
         return UnavailableError(

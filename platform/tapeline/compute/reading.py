@@ -12,6 +12,7 @@ import pyarrow as pa
 from psycopg import sql
 
 from tapeline.compute.history import Versions
+from tapeline.core.errors import EmptyDataError, UnknownNameError
 from tapeline.core.timestamps import from_us, to_us
 from tapeline.features.versions import ActionVersions, Integers
 from tapeline.features.view import FeatureViewSpec
@@ -57,6 +58,29 @@ def source_symbols(connection: psycopg.Connection[Any], spec: FeatureViewSpec) -
         " SELECT symbol FROM found WHERE symbol IS NOT NULL ORDER BY symbol"
     ).format(raw=raw_table(spec))
     return [symbol for (symbol,) in connection.execute(query, {"source": spec.rows.source}).fetchall()]
+
+
+def choose_symbols(symbols: Sequence[str] | None, known: list[str], spec: FeatureViewSpec) -> list[str]:
+    """Those of the source's symbols that are asked for, in order; all if none is named.
+
+    Raises
+    ------
+    EmptyDataError
+        If the source has none.
+    UnknownNameError
+        If it does not have one that is asked for.
+    """
+    source = spec.rows.source
+    if not known:
+        raise EmptyDataError(
+            f"source {source!r} has no rows", where=f"view {spec.name}", remedy=f"Run: tapeline ingest {source}"
+        )
+    if symbols is None:
+        return known
+    for symbol in symbols:
+        if symbol not in known:
+            raise UnknownNameError("symbol", symbol, known, where=f"source {source}")
+    return sorted(set(symbols))
 
 
 def declared_lag_us(connection: psycopg.Connection[Any], spec: FeatureViewSpec) -> int:

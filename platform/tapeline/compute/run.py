@@ -6,13 +6,11 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 import psycopg
-import pyarrow as pa
 import redis as redis_library
 from psycopg.pq import TransactionStatus
 
@@ -22,6 +20,7 @@ from tapeline.compute.reading import (
     BEGINNING_US,
     END_US,
     Change,
+    choose_symbols,
     declared_lag_us,
     read_actions,
     read_all_actions,
@@ -31,25 +30,26 @@ from tapeline.compute.reading import (
 )
 from tapeline.compute.replay import Checkpoint, EntityHistory, Replayed, replay
 from tapeline.compute.rows import EntityState, RowRunner
-from tapeline.core.errors import EmptyDataError, ParameterError, UnavailableError, UnknownNameError
+from tapeline.compute.writing import WRITERS_MAX, ComputedEntity, write_entities
+from tapeline.core.errors import ParameterError, UnavailableError
 from tapeline.core.settings import get_settings
 from tapeline.core.timestamps import to_us
 from tapeline.features.versions import Integers, naming
 from tapeline.features.view import FeatureViewSpec
 from tapeline.lineage import record_view
-from tapeline.quality.gate import judge, refusals_recorded
+from tapeline.quality.gate import Judgement, judge, refusals_recorded
 from tapeline.storage.actions import publish_actions
-from tapeline.storage.feature_tables import append_rows, qualified_name, read_stored, register_view
+from tapeline.storage.feature_tables import qualified_name, read_stored, register_view
+from tapeline.storage.retrying import write_faults
 from tapeline.storage.snapshots import (
     Progress,
     find_bases,
     newest_states,
     publish_states,
     read_progress,
-    write_progress,
-    write_snapshots,
 )
 from tapeline.storage.state_codec import SavedState
+from tapeline.storage.turns import turn
 
 RAW_ROWS_MAX = 2_000_000
 """New raw rows that are held in memory at once."""
@@ -128,6 +128,7 @@ def backfill(
     project: str | None = None,
     on_entity: Callable[[int], None] | None = None,
     raw_rows_max: int = RAW_ROWS_MAX,
+    writers: int = WRITERS_MAX,
 ) -> BackfillReport:
     """Compute a view's features over all raw rows that it has not seen yet, and add them to its table.
 
@@ -153,6 +154,8 @@ def backfill(
         Called with a number of entities each time so many are done.
     raw_rows_max
         New raw rows to hold in memory at once.
+    writers
+        Most connections that write at once.
 
     Returns
     -------
@@ -164,7 +167,7 @@ def backfill(
     LineageError
         If the view version is registered with another definition.
     QualityError
-        If a rule of the view's quality refuses the rows of a batch of entities; nothing of that batch is written.
+        If a rule of the view's quality refuses the rows of entities that are written together; nothing of them is.
     UnknownNameError
         If a symbol has no rows in the view's source.
     EmptyDataError
@@ -185,16 +188,17 @@ def backfill(
     with connection.transaction():
         if registered := register_view(connection, spec):
             record_view(connection, spec)
-    with _alone(connection, spec):
+    # Two runs over one view version would both add what they miss.
+    with write_faults(qualified_name(spec)), turn(connection, f"backfill:{spec.table}"):
         with connection.transaction():
-            chosen = _choose(symbols, source_symbols(connection, spec), spec)
+            chosen = choose_symbols(symbols, source_symbols(connection, spec), spec)
             lag_us = declared_lag_us(connection, spec)
         runner = RowRunner(spec, lag_us)
         horizon_us = _horizon_us(connection)
         totals = _Totals(set())
         for start in range(0, len(chosen), ENTITIES_MAX):
             group = chosen[start : start + ENTITIES_MAX]
-            _backfill_group(connection, spec, runner, group, horizon_us, raw_rows_max, totals, on_entity)
+            _backfill_group(connection, spec, runner, group, horizon_us, raw_rows_max, writers, totals, on_entity)
         published = 0
         if redis is not None:
             # What it says must have been recorded before the reading, not before the run.
@@ -230,34 +234,6 @@ def backfill(
     )
 
 
-@contextmanager
-def _alone(connection: psycopg.Connection[Any], spec: FeatureViewSpec) -> Iterator[None]:
-    """One run at a time over a view version: two would both add what they miss. Ends with the connection, too."""
-    name = f"tapeline:backfill:{spec.table}"
-    with connection.transaction():
-        connection.execute("SELECT pg_advisory_lock(hashtext(%s))", (name,))
-    try:
-        yield
-    finally:
-        if not connection.closed:
-            with connection.transaction():
-                connection.execute("SELECT pg_advisory_unlock(hashtext(%s))", (name,))
-
-
-def _choose(symbols: Sequence[str] | None, known: list[str], spec: FeatureViewSpec) -> list[str]:
-    source = spec.rows.source
-    if not known:
-        raise EmptyDataError(
-            f"source {source!r} has no rows", where=f"view {spec.name}", remedy=f"Run: tapeline ingest {source}"
-        )
-    if symbols is None:
-        return known
-    for symbol in symbols:
-        if symbol not in known:
-            raise UnknownNameError("symbol", symbol, known, where=f"source {source}")
-    return sorted(set(symbols))
-
-
 def _horizon_us(connection: psycopg.Connection[Any]) -> int:
     """A moment up to which everything recorded is visible to what is read from now on."""
     time.sleep(_HORIZON_MARGIN_S)
@@ -274,6 +250,7 @@ def _backfill_group(
     symbols: list[str],
     horizon_us: int,
     raw_rows_max: int,
+    writers: int,
     totals: _Totals,
     on_entity: Callable[[int], None] | None,
 ) -> None:
@@ -286,7 +263,7 @@ def _backfill_group(
             on_entity(len(waiting) - len(changes))
         again: list[str] = []
         for batch in _batches(changes, raw_rows_max):
-            _backfill_batch(connection, spec, runner, batch, progress, horizon_us, totals)
+            _backfill_batch(connection, spec, runner, batch, progress, horizon_us, writers, totals)
             unfinished = [change.symbol for change in batch if change.until_us < END_US]
             again += unfinished
             if on_entity is not None:
@@ -316,6 +293,7 @@ def _backfill_batch(
     changes: list[Change],
     progress: dict[str, Progress],
     horizon_us: int,
+    writers: int,
     totals: _Totals,
 ) -> None:
     histories = _histories(connection, spec, runner, changes)
@@ -327,23 +305,31 @@ def _backfill_batch(
 
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:  # the kernels release the GIL
         results = list(pool.map(compute, changes, histories))
-    snapshots = {
-        change.symbol: [_saved(runner, checkpoint, horizon_us) for checkpoint in _spread(result.checkpoints)]
-        for change, result in zip(changes, results, strict=True)
-    }
-    reached = {
-        change.symbol: Progress(horizon_us, _known_us(change, history, progress.get(change.symbol)))
-        for change, history in zip(changes, histories, strict=True)
-    }
-    entity, rows = _joined(results)
-    block = block_of(spec, runner, [change.symbol for change in changes], histories, entity, rows)
-    with refusals_recorded(connection), connection.transaction(), connection.cursor() as cursor:
-        judged = judge(cursor, block)
-        totals.judged += judged.score * len(rows)
-        totals.told += judged.warnings
-        totals.added += _append(cursor, spec, changes, entity, rows)
-        totals.snapshots += write_snapshots(cursor, spec, snapshots)
-        write_progress(cursor, spec, reached)
+    histories_of = dict(zip((change.symbol for change in changes), histories, strict=True))
+
+    def judged(cursor: psycopg.Cursor[Any], names: list[str], entity: Integers, rows: NewRows) -> Judgement:
+        return judge(cursor, block_of(spec, runner, names, [histories_of[name] for name in names], entity, rows))
+
+    with refusals_recorded(connection):
+        written = write_entities(
+            connection,
+            spec,
+            [
+                ComputedEntity(
+                    change.symbol,
+                    result.rows,
+                    [_saved(runner, checkpoint, horizon_us) for checkpoint in _spread(result.checkpoints)],
+                    Progress(horizon_us, _known_us(change, history, progress.get(change.symbol))),
+                )
+                for change, history, result in zip(changes, histories, results, strict=True)
+            ],
+            writers,
+            judged,
+        )
+    totals.added += written.rows
+    totals.snapshots += written.snapshots
+    totals.judged += written.judged
+    totals.told += written.warnings
     totals.changed.update(change.symbol for change in changes)
     totals.read += sum(
         int(np.count_nonzero(history.versions.available_us >= history.since_us)) for history in histories
@@ -393,25 +379,6 @@ def _known_us(change: Change, history: EntityHistory, before: Progress | None) -
     if before is not None:
         known.append(before.available_us)
     return max(known)
-
-
-def _joined(results: list[Replayed]) -> tuple[Integers, NewRows]:
-    """The rows of all entities one after another, and which entity each is of."""
-    entity: Integers = np.repeat(np.arange(len(results)), [len(result.rows) for result in results])
-    return entity, NewRows(
-        np.concatenate([result.rows.event_us for result in results]),
-        np.concatenate([result.rows.sequence for result in results]),
-        np.concatenate([result.rows.available_us for result in results]),
-        np.concatenate([result.rows.missing for result in results]),
-        np.concatenate([result.rows.outputs for result in results]),
-    )
-
-
-def _append(
-    cursor: psycopg.Cursor[Any], spec: FeatureViewSpec, changes: list[Change], entity: Integers, rows: NewRows
-) -> int:
-    names = pa.array([change.symbol for change in changes]).take(pa.array(entity))
-    return append_rows(cursor, spec, names, rows.event_us, rows.sequence, rows.available_us, rows.missing, rows.outputs)
 
 
 def _spread(checkpoints: tuple[Checkpoint, ...]) -> list[Checkpoint]:

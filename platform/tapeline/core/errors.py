@@ -141,6 +141,10 @@ class LimitError(TapelineError):
     """Something grew past its configured limit."""
 
 
+class DiskFullError(LimitError):
+    """A disk has no room left; nothing of what was being written remains."""
+
+
 class SchemaError(TapelineError):
     """The database's schema is missing, behind, or ahead of this version of Tapeline."""
 

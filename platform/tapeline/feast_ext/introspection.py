@@ -58,12 +58,3 @@ def summaries_read(config: RepoConfig, source: DataSource) -> list[str]:
         )
         rows = connection.execute("SELECT tapeline.summaries_read_by('pg_temp.tapeline_source'::regclass)").fetchall()
     return [str(row[0]) for row in rows]
-
-
-def is_set_by_database(config: RepoConfig, table: str, column: str) -> bool:
-    """Whether a column of a table has a default, so that rows are pushed without it."""
-    with config.offline_store.connect() as connection:
-        found = connection.execute(
-            "SELECT atthasdef FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attname = %s", (table, column)
-        ).fetchone()
-    return bool(found and found[0])

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from feast.data_source import DataSource
 from feast.feature_logging import LoggingConfig, LoggingSource
-from feast.feature_view import FeatureView
+from feast.feature_view import DUMMY_ENTITY_ID, FeatureView
 from feast.infra.offline_stores.offline_store import OfflineStore, RetrievalJob
 from feast.infra.registry.base_registry import BaseRegistry
 from feast.on_demand_feature_view import OnDemandFeatureView
@@ -23,11 +23,11 @@ from psycopg.conninfo import make_conninfo
 from pydantic import field_validator, model_validator
 
 from tapeline.core.errors import ConfigurationError, UnavailableError, VintageError
+from tapeline.core.settings import get_settings
 from tapeline.core.timestamps import to_us
 from tapeline.datasets.point_in_time import as_of_join
 from tapeline.datasets.vintage import current_vintage, require_created, resolve_vintage
 from tapeline.feast_ext.entities import EntityInput
-from tapeline.feast_ext.introspection import is_set_by_database
 from tapeline.feast_ext.promoted import promoted_views
 from tapeline.feast_ext.pulls import pull_all, pull_latest
 from tapeline.feast_ext.quality import judge_push
@@ -35,7 +35,7 @@ from tapeline.feast_ext.retrieval_job import TimescaleRetrievalJob
 from tapeline.feast_ext.saved_dataset import TimescaleLoggingDestination
 from tapeline.feast_ext.selection import readable_source, select_views
 from tapeline.feast_ext.source import TimescaleSource
-from tapeline.feast_ext.writing import append, create, with_zones
+from tapeline.feast_ext.writing import with_zones, write_log, write_rows
 from tapeline.quality.gate import refusals_recorded
 from tapeline.storage.copy_reader import read_query
 from tapeline.storage.postgres import connect
@@ -265,31 +265,38 @@ class TimescaleOfflineStore(OfflineStore):
         table: pa.Table,
         progress: Callable[[int], Any] | None,
     ) -> None:
-        """Append rows to the table of a view's source, all of them or none.
+        """Append rows to the table of a view's source: those that are new or changed, all of them or none.
 
-        The created time is left to the database where it has a default for it.
+        A row is known again by its entity, event time and sequence. If the newest stored row of that key says the same,
+        nothing happens; if it says something else, the row is a correction: a newer row, available when it says so if that
+        comes after what it corrects, else from its arrival. So the same batch may be written again, and is, after
+        a lost connection. The created time is left to the database where it has a default for it. A table without a
+        created column gets each row that it does not hold yet, as it is.
 
         Raises
         ------
         ConfigurationError
             If the source reads a query.
-        InvalidDataError, NaiveTimestampError
-            If a row or a column does not fit the table.
         QualityError
             If a rule of the view's quality refuses the rows.
+        InvalidDataError, NaiveTimestampError, LimitError
+            If a row or a column does not fit the table, or there are too many.
+        UnavailableError, DiskFullError
+            If the database stays away or has no room; nothing of the batch is written then.
         """
         source = readable_source(feature_view.batch_source, f"feature view {feature_view.name}")
         if source.table is None:
             raise ConfigurationError(
                 "rows cannot be written to a query", where=f"data source {source.name}", remedy="Give it a table"
             )
-        created = source.created_timestamp_column
-        if created in table.column_names and is_set_by_database(config, source.table, created):
-            table = table.drop_columns([created])
-        connect = _settings(config).connect
-        with refusals_recorded(connect), connect() as connection:
-            judge_push(connection, feature_view, source, table)
-            append(connection, source.table, table)
+        keys = [name for name in feature_view.join_keys if name != DUMMY_ENTITY_ID]
+        connect, clock = _settings(config).connect, get_settings().make_clock()
+
+        def judge(connection: psycopg.Connection[Any], rows: pa.Table) -> None:
+            judge_push(connection, feature_view, source, rows)
+
+        with refusals_recorded(connect):
+            write_rows(connect, source, source.table, keys, table, clock, judge)
         if progress:
             progress(table.num_rows)
 
@@ -301,12 +308,14 @@ class TimescaleOfflineStore(OfflineStore):
         logging_config: LoggingConfig,
         registry: BaseRegistry,
     ) -> None:
-        """Append logged features to their table, which is created if need be.
+        """Append logged features to their table, which is created if need be; a batch may be written again.
 
         Raises
         ------
         ConfigurationError
             If the destination is one of another store.
+        InvalidDataError, NaiveTimestampError, LimitError, UnavailableError, DiskFullError
+            See `write_log`.
         """
         destination = logging_config.destination
         if not isinstance(destination, TimescaleLoggingDestination):
@@ -315,9 +324,7 @@ class TimescaleOfflineStore(OfflineStore):
                 remedy="Use tapeline.feast_ext.TimescaleLoggingDestination",
             )
         rows = with_zones(pq.read_table(data) if isinstance(data, Path) else data)
-        with _settings(config).connect() as connection:
-            create(connection, destination.table, source.get_schema(registry), exists_ok=True)
-            append(connection, destination.table, rows)
+        write_log(_settings(config).connect, destination.table, source.get_schema(registry), rows)
 
 
 def _settings(config: RepoConfig) -> TimescaleOfflineStoreConfig:

@@ -26,7 +26,7 @@ from tapeline.ingestion.report import IngestReport
 from tapeline.ingestion.validation import Checked, Validator
 from tapeline.lineage import record_source
 from tapeline.storage.migrations import require_schema
-from tapeline.storage.raw import AppendCounts, append_rows, require_idle
+from tapeline.storage.raw import AppendCounts, append_rows
 from tapeline.storage.reference import (
     Instrument,
     Source,
@@ -36,6 +36,7 @@ from tapeline.storage.reference import (
     register_source,
     source_names,
 )
+from tapeline.storage.turns import require_idle
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,9 @@ from tapeline.core.errors import InvalidDataError, ParameterError, UnavailableEr
 from tapeline.storage.copy_encoder import CopyType, encode_arrow, known_type
 from tapeline.storage.postgres import address_of
 
+_MESSAGE_BYTES = 1 << 18
+"""The server works on a message once it has all of it: short ones let it work while the next slice is encoded."""
+
 
 def copy_arrow(
     cursor: psycopg.Cursor[Any], table: pa.Table | pa.RecordBatch, target: str, columns: Sequence[str] | None = None
@@ -58,7 +61,9 @@ def copy_arrow(
     pieces = encode_arrow(table, names, types)
     with cursor.copy(statement) as copy:
         for piece in pieces:
-            copy.write(piece)
+            whole = memoryview(piece)
+            for start in range(0, len(whole), _MESSAGE_BYTES):
+                copy.write(whole[start : start + _MESSAGE_BYTES])
     return int(table.num_rows)
 
 

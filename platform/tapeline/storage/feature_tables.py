@@ -109,13 +109,7 @@ def register_view(connection: psycopg.Connection[Any], spec: FeatureViewSpec) ->
     """
     with connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", (f"tapeline:view:{spec.name}",))
-        row = connection.execute(
-            "SELECT lineage_hash, plan_hash, definition FROM tapeline.feature_view_versions"
-            " WHERE view = %s AND version = %s",
-            (spec.name, spec.version),
-        ).fetchone()
-        if row is not None:
-            _require_same_lineage(spec, *row)
+        if is_registered(connection, spec):
             write_definitions(connection, spec)
             return False
         connection.execute(
@@ -133,6 +127,23 @@ def register_view(connection: psycopg.Connection[Any], spec: FeatureViewSpec) ->
         write_definitions(connection, spec)
         _create_table(connection, spec)
     return True
+
+
+def is_registered(connection: psycopg.Connection[Any], spec: FeatureViewSpec) -> bool:
+    """Whether a view version is registered.
+
+    Raises
+    ------
+    LineageError
+        If it is, with another lineage hash.
+    """
+    row = connection.execute(
+        "SELECT lineage_hash, plan_hash, definition FROM tapeline.feature_view_versions WHERE view = %s AND version = %s",
+        (spec.name, spec.version),
+    ).fetchone()
+    if row is not None:
+        _require_same_lineage(spec, *row)
+    return row is not None
 
 
 def _require_same_lineage(spec: FeatureViewSpec, lineage: str, plan_hash: str, definition: dict[str, Any]) -> None:

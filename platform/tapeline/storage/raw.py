@@ -8,8 +8,6 @@ So an ingest may be repeated, or killed and started again, and the tables come o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,14 +15,15 @@ import polars as pl
 import psycopg
 import pyarrow as pa
 from psycopg import sql
-from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
 from tapeline.core.clock import Clock, LiveClock
-from tapeline.core.errors import InvalidDataError, ParameterError
+from tapeline.core.errors import InvalidDataError
 from tapeline.core.timestamps import from_us
 from tapeline.storage.arrow import copy_arrow
 from tapeline.storage.raw_tables import RAW_TABLES, RawKind, RawTable
+from tapeline.storage.retrying import write_faults
+from tapeline.storage.turns import turn
 
 _SPARSE_ROWS = 5_000
 """Batches up to this size look their keys up one by one; larger ones read the stored rows of their time span."""
@@ -164,7 +163,13 @@ def append_rows(
     kept = frame.filter(~pl.col("deleted"))
     now_us = (clock or LiveClock()).now_us()
     counts = AppendCounts(unchanged=repeated)
-    with _turn(connection, table, source), connection.transaction(), connection.cursor(row_factory=tuple_row) as cursor:
+    name = f"{table.name}{source if table.by_source else ''}"
+    with (
+        write_faults(table.name),
+        turn(connection, name),
+        connection.transaction(),
+        connection.cursor(row_factory=tuple_row) as cursor,
+    ):
         _refuse_dropped(cursor, table, frame)
         if not kept.is_empty():
             counts += _append(cursor, table, kept, source, declared_lag_us, now_us)
@@ -227,39 +232,6 @@ def _prepare(frame: pl.DataFrame, table: RawTable) -> tuple[pl.DataFrame, int]:
             remedy="Send the correction as a batch of its own, after the row it corrects",
         )
     return unique, len(frame) - len(unique)
-
-
-def require_idle(connection: psycopg.Connection[Any]) -> None:
-    """Refuse a connection that is inside a transaction.
-
-    Raises
-    ------
-    ParameterError
-        If it is.
-    """
-    if connection.info.transaction_status != TransactionStatus.IDLE:
-        raise ParameterError(
-            "rows can only be appended outside a transaction", remedy="Commit first, or use a connection of its own"
-        )
-
-
-@contextmanager
-def _turn(connection: psycopg.Connection[Any], table: RawTable, source: str) -> Iterator[None]:
-    """Wait until no other writer appends to this table for this source.
-
-    The lock is the session's, not the transaction's: taken inside the transaction, a writer that had to wait would
-    stamp its correction with a moment before the row that it corrects.
-    """
-    require_idle(connection)
-    key = (f"tapeline:{table.name}{source if table.by_source else ''}",)
-    with connection.transaction():
-        connection.execute("SELECT pg_advisory_lock(hashtext(%s))", key)
-    try:
-        yield
-    finally:
-        if not connection.closed:
-            with connection.transaction():
-                connection.execute("SELECT pg_advisory_unlock(hashtext(%s))", key)
 
 
 def _stage(cursor: psycopg.Cursor[Any], table: RawTable, frame: pl.DataFrame) -> None:
