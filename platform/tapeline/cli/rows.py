@@ -11,7 +11,7 @@ from tapeline.cli.app import JsonOption, console, emit
 from tapeline.cli.vintage import AsOfOption, asked_vintage
 from tapeline.core.errors import EmptyDataError, ParameterError, UnknownNameError
 from tapeline.core.settings import get_settings
-from tapeline.core.timestamps import to_us
+from tapeline.core.timestamps import moment_or_day, to_us
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -63,10 +63,9 @@ def rows(
         )
     if parquet is not None and parquet.exists():
         raise ParameterError(f"{parquet} exists", where="--parquet", remedy="Choose another file")
-    from tapeline.cli.export import _moment
 
-    first = _moment(start, "--start", last=False)
-    last = _moment(end, "--end", last=True)
+    first = moment_or_day(start, "--start", last=False) if start is not None else None
+    last = moment_or_day(end, "--end", last=True) if end is not None else None
     moment_us = to_us(at, where="--at") if at is not None else get_settings().make_clock().now_us()
     with connect() as connection:
         vintage_us = asked_vintage(connection, as_of)

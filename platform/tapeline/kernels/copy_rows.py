@@ -1,13 +1,15 @@
 """Decodes ``COPY … TO STDOUT (FORMAT binary)`` into columns, taking each message from libpq as it comes.
 
-A message of libpq is a row. Handing each to Python costs more than decoding it, so this loop calls libpq itself and gives
-whole batches back. It never waits: where nothing has come yet, it returns, and the caller waits in a way that signals can
+A message of libpq is a row (or, behind some proxies, several). Handing each to Python costs more than decoding it, so this
+loop calls libpq itself and gives whole batches back. It never waits: where nothing has come yet, it returns, and the caller waits in a way that signals can
 interrupt.
 
 Source of the format: PostgreSQL documentation, COPY, "Binary Format".
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -19,9 +21,11 @@ FULL, WAIT, DONE, ENDED, NO_ROOM, MALFORMED = 0, 1, 2, 3, 4, 5
 """Why `read_rows` returned: the batch is full, nothing has come yet, the trailer came, the stream ended before it, a text
 column needs room (``state[COLUMN]`` says which, ``state[NEEDED]`` how many bytes), or the bytes are no binary COPY."""
 
-CONNECTION, GET_COPY_DATA, CONSUME_INPUT, FREE, BUFFER, LENGTH, ROWS, STARTED, COLUMN, NEEDED, STATE_SIZE = range(11)
-"""Places in the state: addresses of the connection and of libpq's functions, the message at hand and its length (0: none),
-rows in the batch, whether the header was seen, and what `NO_ROOM` wants."""
+CONNECTION, GET_COPY_DATA, CONSUME_INPUT, FREE, BUFFER, LENGTH, AT, ROWS, STARTED, COLUMN, NEEDED, STATE_SIZE = range(
+    12
+)
+"""Places in the state: addresses of the connection and of libpq's functions, the message at hand, its length (0: none) and how
+far it was read, rows in the batch, whether the header was seen, and what `NO_ROOM` wants."""
 
 BOOLEAN, NUMBER, MOMENT, DAY, TEXT = 0, 1, 2, 3, 4
 """Kinds of columns: one byte; a big-endian number of its width; microseconds and days since 2000-01-01; bytes of any length."""
@@ -34,7 +38,7 @@ _HEADER = 19
 
 
 @njit(inline="always")
-def _number(data: NDArray[np.uint8], at: int, width: int) -> int:
+def _number(data: NDArray[np.uint8], at: int, width: int) -> Any:
     """A big-endian integer, its sign extended. The fixed widths let the compiler make one load and one swap of each."""
     if width == 8:
         return np.int64(
@@ -53,6 +57,18 @@ def _number(data: NDArray[np.uint8], at: int, width: int) -> int:
     if width == 2:
         return np.int64(np.int16((np.uint16(data[at]) << np.uint16(8)) | np.uint16(data[at + 1])))
     return np.int64(data[at])
+
+
+@njit(inline="always")
+def _value(data: NDArray[np.uint8], at: int, width: int, kind: int) -> Any:
+    """The number of a field, as Arrow counts it."""
+    value = _number(data, at, width)
+    if kind == MOMENT:
+        # `infinity` is the greatest int64 already; adding the epoch would make it a moment long ago.
+        return value + _EPOCH_US if value <= _GREATEST - _EPOCH_US else _GREATEST
+    if kind == DAY:
+        return min(value + _EPOCH_DAYS, _GREATEST_DAY)
+    return value
 
 
 @njit(
@@ -105,28 +121,29 @@ def read_rows(
             state[LENGTH] = length
         length = state[LENGTH]
         data = bytes_at(state[BUFFER], length)
-        at = 0
+        at = state[AT]
         if state[STARTED] == 0:
             if length < _HEADER:
                 return MALFORMED
             at = _HEADER + _number(data, 15, 4)
-        row = state[ROWS]
-        if at + 2 > length:
-            if at != length:
+            state[AT] = at
+            state[STARTED] = 1
+        if at < length:
+            if at + 2 > length:
                 return MALFORMED
-        else:
             fields = _number(data, at, 2)
             at += 2
             if fields == -1:
                 return DONE
             if fields != columns:
                 return MALFORMED
+            row = state[ROWS]
             for column in range(columns):
                 if at + 4 > length:
                     return MALFORMED
                 size = _number(data, at, 4)
                 at += 4
-                if at + size > length:
+                if size < -1 or at + size > length:
                     return MALFORMED
                 kind = kinds[column]
                 if kind == TEXT:
@@ -147,18 +164,14 @@ def read_rows(
                 if kind != TEXT:
                     if size != widths[column]:
                         return MALFORMED
-                    value = _number(data, at, size)
-                    if kind == MOMENT:
-                        # `infinity` is the greatest int64 already; adding the epoch would make it a moment long ago.
-                        value = value + _EPOCH_US if value <= _GREATEST - _EPOCH_US else _GREATEST
-                    elif kind == DAY:
-                        value = min(value + _EPOCH_DAYS, _GREATEST_DAY)
-                    values[column, row] = value
+                    values[column, row] = _value(data, at, size, kind)
                 at += size
             state[ROWS] = row + 1
-        state[STARTED] = 1
-        call_free(state[FREE], state[BUFFER])
-        state[LENGTH] = 0
+            state[AT] = at
+        if at == length:
+            call_free(state[FREE], state[BUFFER])
+            state[LENGTH] = 0
+            state[AT] = 0
     return FULL
 
 

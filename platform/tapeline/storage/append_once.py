@@ -21,7 +21,8 @@ from tapeline.core.clock import Clock, LiveClock
 from tapeline.core.errors import InvalidDataError, LimitError
 from tapeline.core.timestamps import from_us
 from tapeline.storage.arrow import copy_arrow
-from tapeline.storage.raw import AppendCounts, require_idle
+from tapeline.storage.raw import AppendCounts
+from tapeline.storage.turns import require_idle
 
 ROWS_MAX = 1_000_000
 """Of one call."""

@@ -142,7 +142,7 @@ def stream_copy(
 
     schema = arrow_schema(columns)
     state = np.zeros(copy_rows.STATE_SIZE, dtype=np.int64)
-    state[copy_rows.CONNECTION] = connection.pgconn.pgconn_ptr or 0
+    state[copy_rows.CONNECTION] = getattr(connection.pgconn, "pgconn_ptr")  # noqa: B009  its stub lacks it
     state[[copy_rows.GET_COPY_DATA, copy_rows.CONSUME_INPUT, copy_rows.FREE]] = _libpq()
     statement = sql.SQL("COPY ({}) TO STDOUT (FORMAT binary)").format(query)
     with connection.cursor(row_factory=tuple_row) as cursor, cursor.copy(statement) as copy:
@@ -246,12 +246,12 @@ class _Block:
 def _fixed_array(values: NDArray[np.int64], oid: int, validity: pa.Buffer | None, nulls: int) -> pa.Array:
     kind = _FIXED[oid][1]
     if oid == 16:
-        data = np.packbits(values != 0, bitorder="little")
+        data = pa.py_buffer(np.packbits(values != 0, bitorder="little"))
     elif kind.bit_width == 64:
-        data = values
+        data = pa.py_buffer(values)
     else:
-        data = values.astype(np.int16 if kind.bit_width == 16 else np.int32)
-    return pa.Array.from_buffers(kind, len(values), [validity, pa.py_buffer(data)], nulls)
+        data = pa.py_buffer(values.astype(np.int16 if kind.bit_width == 16 else np.int32))
+    return pa.Array.from_buffers(kind, len(values), [validity, data], nulls)
 
 
 def _await_rows(connection: psycopg.Connection[Any], *, gather: bool) -> None:
