@@ -169,9 +169,10 @@ class KeyedStatements:
         if self.available is None:
             return sql.SQL("NULL::timestamptz")
         # Two versions of one key in one batch are created together, so only their available times tell them apart.
-        arrival = sql.SQL("greatest({now}, i.{event}, i.{before} + interval '1 microsecond')").format(
-            now=sql.Literal(self.now), **self._words
-        )
+        arrival = sql.SQL(
+            "greatest({now}, i.{event}, CASE WHEN j.{place} IS NULL OR i.{before} > j.held"
+            " THEN i.{before} + interval '1 microsecond' END)"
+        ).format(now=sql.Literal(self.now), **self._words)
         if self.created is None:
             return sql.SQL("coalesce({given}, {arrival})").format(given=self._given(_BATCH), arrival=arrival)
         return sql.SQL(
