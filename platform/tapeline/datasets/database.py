@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import psycopg
 
 from tapeline.core.errors import UnavailableError
-from tapeline.storage.arrow import address_of
+from tapeline.storage.postgres import address_of
 
 WAITS_S = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 """How long to wait before each further try to reach a server that went away."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -164,3 +165,67 @@ def _spread(found: Found, requests: Requests) -> pa.Table:
     asked = requests.rows >= 0
     index[asked] = found.index[requests.rows[asked]]
     return found.rows.take(pa.array(index, mask=index < 0))
+
+
+@dataclass(frozen=True, slots=True)
+class JoinEstimate:
+    """What `as_of_join` would do for one view, without doing it.
+
+    Attributes
+    ----------
+    view
+        Such as ``daily@v1``.
+    method
+        ``lookup`` or ``merge``, whichever costs less.
+    requests
+        Distinct (keys, time) pairs.
+    lookup_cost, merge_cost
+        In PostgreSQL's cost units.
+    merge_rows
+        Stored rows that the merge would read.
+    chunks
+        Chunks of the view's hypertable; 0 for a plain table or a query.
+    """
+
+    view: str
+    method: Literal["lookup", "merge"]
+    requests: int
+    lookup_cost: float
+    merge_cost: float
+    merge_rows: float
+    chunks: int
+
+
+def estimate_join(
+    connection: psycopg.Connection[Any],
+    selections: Sequence[ViewSelection],
+    entity_rows: pa.Table,
+    *,
+    vintage_us: int | None = None,
+    time_column: str = "event_timestamp",
+) -> list[JoinEstimate]:
+    """How `as_of_join` would find the rows of each view for these entity rows, and PostgreSQL's estimates of it."""
+    times_us = times_of(entity_rows, time_column)
+    found = []
+    with _snapshot(connection):
+        for selection in selections:
+            requests = distinct_requests(entity_rows, selection.entity_columns, times_us)
+            if len(requests) == 0:
+                continue
+            query = ViewQuery.of(connection, selection, vintage_us=vintage_us)
+            with Inquiry.opened(connection, query, requests) as inquiry:
+                chunks = chunk_starts(connection, selection)
+                merging, rows = estimate_merge(inquiry)
+                looking = estimate_lookups(inquiry, chunks)
+            found.append(
+                JoinEstimate(
+                    f"{selection.view}@v{selection.version}",
+                    "merge" if merging < looking else "lookup",
+                    len(requests),
+                    looking,
+                    merging,
+                    rows,
+                    0 if chunks is None else len(chunks),
+                )
+            )
+    return found

@@ -13,6 +13,7 @@ from psycopg import sql
 
 from tapeline.core.errors import InvalidDataError, ParameterError, SchemaError, UnavailableError
 from tapeline.storage.copy_encoder import CopyType, encode_arrow, known_type
+from tapeline.storage.postgres import address_of
 
 
 def copy_arrow(
@@ -139,12 +140,6 @@ def stream_arrow(connection: psycopg.Connection[Any], query: str | sql.Composabl
         except Error as error:
             raise SchemaError(f"the query cannot be run: {' '.join(str(error).split())}") from error
         yield reader
-
-
-def address_of(connection: psycopg.Connection[Any]) -> str:
-    """A connection string for another connection to the same database, password included."""
-    password = connection.info.password
-    return psycopg.conninfo.make_conninfo(connection.info.dsn, **({"password": password} if password else {}))
 
 
 def _inline(query: str | sql.Composable, parameters: Sequence[object] | Mapping[str, object]) -> str:

@@ -71,3 +71,9 @@ def connect(settings: Settings | None = None, *, autocommit: bool = False) -> ps
                 else "Start the servers of this data folder with: tapeline up"
             ),
         ) from error
+
+
+def address_of(connection: psycopg.Connection[Any]) -> str:
+    """The connection string that opens another connection like this one."""
+    password = connection.info.password
+    return make_conninfo(connection.info.dsn, **({"password": password} if password else {}))
