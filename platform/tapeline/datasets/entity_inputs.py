@@ -22,7 +22,7 @@ from psycopg import sql
 from psycopg.rows import tuple_row
 
 from tapeline.compute.sessions import session_times
-from tapeline.core.errors import InvalidDataError, ParameterError
+from tapeline.core.errors import InvalidDataError, ParameterError, SchemaError, UnavailableError
 from tapeline.core.timestamps import format_us
 from tapeline.datasets.entities import (
     BATCH_ROWS,
@@ -196,7 +196,7 @@ def opened(
         where = "entity query" if isinstance(entities, Query) else "visible moments"
         with stream_arrow(connection, _statement(entities, plan, vintage_us)) as reader:
             require_columns(reader.schema, columns, where)
-            tables = _read(reader, where)
+            tables = _query_tables(reader, where)
             yield _checked_stream(tables, plan, where, known, source, allow_null=isinstance(entities, VisibleMoments))
     elif isinstance(entities, Path):
         yield _checked_stream(_file_tables(entities, columns), plan, str(entities), known, source)
@@ -254,6 +254,19 @@ def _read(reader: Iterable[pa.RecordBatch], where: str) -> Iterator[pa.Table]:
                 yield table.slice(begin, BATCH_ROWS)
     except pa.ArrowInvalid as error:
         raise InvalidDataError(f"the entity rows cannot be read: {error}", where=where) from None
+
+
+def _query_tables(reader: pa.RecordBatchReader, where: str) -> Iterator[pa.Table]:
+    """ADBC reports what the server says while rows come as an input error without a number."""
+    try:
+        yield from _read(reader, where)
+    except (OSError, pa.ArrowException) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise
+        answer = " ".join(str(error).split())
+        if any(sign in answer for sign in ("terminating connection", "closed the connection", "connection to client lost")):
+            raise UnavailableError(f"the database went away: {answer}", remedy="Run the same command again") from error
+        raise SchemaError(f"the query failed: {answer}", where=where) from error
 
 
 def _file_tables(path: Path, columns: tuple[str, ...]) -> Iterator[pa.Table]:

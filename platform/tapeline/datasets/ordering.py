@@ -165,7 +165,7 @@ def verify_ordered(files: Sequence[Path], columns: Sequence[str]) -> OrderedRows
         with content:
             digest = content.result().sha256
         return OrderedRows(tuple(files), content.rows, span_of(files), digest, tuple(sorted(symbols)))
-    except (FileNotFoundError, pa.ArrowInvalid) as error:
+    except (OSError, pa.ArrowInvalid) as error:
         raise IntegrityError(f"the entity rows cannot be read: {error}") from None
 
 

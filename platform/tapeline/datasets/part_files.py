@@ -80,7 +80,7 @@ def read_part(root: Path, part: PartFile, *, verify: bool = False) -> pa.Table:
             raise IntegrityError("the file is not what was written", where=str(path))
         with pq.ParquetFile(path) as opened:  # not read_table, which adds columns for folders such as year=2013
             return opened.read()
-    except (FileNotFoundError, pa.ArrowInvalid) as error:
+    except (OSError, pa.ArrowInvalid) as error:
         raise IntegrityError(
             f"the data cannot be read: {error}", where=str(path), remedy="Make it again with: tapeline rebuild"
         ) from None

@@ -13,7 +13,7 @@ from typing import Any
 
 import psycopg
 
-from tapeline.core.errors import LimitError, ParameterError, TapelineError, UnavailableError
+from tapeline.core.errors import IntegrityError, LimitError, ParameterError, TapelineError, UnavailableError
 from tapeline.core.timestamps import format_us
 from tapeline.datasets.assembly import Assembled, Assembly
 from tapeline.datasets.database import ReadDatabase
@@ -162,12 +162,11 @@ def _entities(job: Job, recipe: Recipe, work: WorkFolder, request: Record, notif
     columns = recipe.plan.entity_columns
     known = next((record for record in work.records if "entities" in record), None)
     folder = work.set / ENTITIES_NAME
-    if known is not None:
-        found = verify_ordered(sorted(folder.glob("part-*.parquet")), columns)
-        if found.sha256 == known["entities"]:
-            if not job.repeatable:
-                _require_same_rows(job, recipe, work, found)
-            return found
+    found = _unharmed(folder, columns, str(known["entities"])) if known is not None else None
+    if found is not None:
+        if not job.repeatable:
+            _require_same_rows(job, recipe, work, found)
+        return found
     work.begin(request)
     with job.entities(recipe) as stream:
         rows = write_ordered(
@@ -175,6 +174,15 @@ def _entities(job: Job, recipe: Recipe, work: WorkFolder, request: Record, notif
         )
     work.add({"entities": rows.sha256, "rows": rows.rows})
     return rows
+
+
+def _unharmed(folder: Path, columns: tuple[str, ...], sha256: str) -> OrderedRows | None:
+    """The entity rows of an earlier try, if they are what it wrote."""
+    try:
+        found = verify_ordered(sorted(folder.glob("part-*.parquet")), columns)
+    except IntegrityError:
+        return None
+    return found if found.sha256 == sha256 else None
 
 
 def _require_same_rows(job: Job, recipe: Recipe, work: WorkFolder, found: OrderedRows) -> None:
