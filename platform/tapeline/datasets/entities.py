@@ -167,11 +167,11 @@ def generate_entities(
     names = pa.array(chosen, pa.string())
     empty = True
     for grid in _grid(sessions, every, low, high, moments_max=max(1, BATCH_ROWS // len(chosen))):
-        row, symbol = np.nonzero((grid[:, None] >= born) & (grid[:, None] <= died))
+        row, who = np.nonzero((grid[:, None] >= born) & (grid[:, None] <= died))
         if len(row):
             empty = False
             yield pa.table(
-                {"symbol": names.take(pa.array(symbol)), TIME_COLUMN: pa.array(grid[row] + lag_us).cast(UTC_US)}
+                {"symbol": names.take(pa.array(who)), TIME_COLUMN: pa.array(grid[row] + lag_us).cast(UTC_US)}
             )
     if empty:
         span = f"{format_us(int(born.min()))} to {format_us(int(died.max()))}"

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import pyarrow as pa
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from tapeline.core.errors import InvalidDataError, ParameterError
 
-FINGERPRINT_FORMAT = 2
+FINGERPRINT_FORMAT: Literal[2] = 2
 BLOCK_ROWS = 65_536
 _HEADER = f"tapeline fingerprint {FINGERPRINT_FORMAT}\n".encode()
 _THREADS_MAX = 4
@@ -203,7 +203,7 @@ def _text_bytes(array: pa.LargeBinaryArray) -> bytes:
     if data is None:
         return b""
     bounds = np.frombuffer(offsets, dtype=np.int64)[array.offset : array.offset + len(array) + 1]
-    return data.slice(int(bounds[0]), int(bounds[-1] - bounds[0])).to_pybytes()
+    return bytes(data.slice(int(bounds[0]), int(bounds[-1] - bounds[0])).to_pybytes())
 
 
 def type_name(name: str, kind: pa.DataType) -> str:

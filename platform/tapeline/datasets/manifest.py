@@ -19,7 +19,7 @@ from tapeline.datasets.plan import RetrievalPlan
 MANIFEST_NAME = "manifest.json"
 DATA_NAME = "data"
 ENTITIES_NAME = "entities"
-FORMAT = 2
+FORMAT: Literal[2] = 2
 _LIBRARIES = ("numpy", "polars", "pyarrow", "psycopg", "exchange_calendars", "tapeline")
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]

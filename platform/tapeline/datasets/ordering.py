@@ -223,7 +223,7 @@ def _places(moments: NDArray[np.int64], ranks: Sequence[NDArray[np.int64]]) -> N
         if room == 0:
             return None
         place = place * width + (rank - low)
-    return place
+    return np.asarray(place, dtype=np.int64)
 
 
 def merged(runs: Sequence[Path], columns: Sequence[str]) -> Iterator[pa.Table]:
