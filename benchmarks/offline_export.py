@@ -16,7 +16,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
-import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
 from tapeline.core.timestamps import to_us
@@ -66,7 +65,10 @@ def write_entities(path: Path, rows: int) -> None:
         for begin in range(0, rows, _BATCH_ROWS):
             count = min(_BATCH_ROWS, rows - begin)
             moments = first_us + random.integers(0, MINUTES * 60 * 1_000_000, count)
-            columns = [names.take(pa.array(random.integers(0, SYMBOLS, count))), pa.array(moments).cast(schema.types[1])]
+            columns = [
+                names.take(pa.array(random.integers(0, SYMBOLS, count))),
+                pa.array(moments).cast(schema.types[1]),
+            ]
             writer.write_table(pa.table(columns, schema=schema))
 
 
@@ -86,8 +88,6 @@ def run() -> Iterator[Result]:
     with server() as url, tempfile.TemporaryDirectory(prefix="tapeline-bench-export-") as temporary:
         folder = Path(temporary)
         stored = fill(url)
-        with psycopg.connect(url, autocommit=True) as connection:
-            connection.execute("CREATE SCHEMA IF NOT EXISTS tapeline")
         small, large = folder / "small.parquet", folder / "large.parquet"
         write_entities(small, SMALL_ROWS)
         write_entities(large, LARGE_ROWS)

@@ -143,7 +143,7 @@ def test_another_request_does_not_go_on_with_it(connection, sessions, tmp_path):
         ({"labels": "direction:5d", "keep_without_label": True}, "rows without label"),
         ({"labels": "direction:5d", "partition_by": "year"}, "partitioning"),
     ):
-        with pytest.raises(ParameterError, match=f"differs in {point}.*--restart") as told:
+        with pytest.raises(ParameterError, match=rf"differs in {point}.*--restart") as told:
             export(connection, PLAN, Generated(), tmp_path / "d", **options)
         assert ".d.exporting" in str(told.value)
     with pytest.raises(ParameterError, match="entity rows"):
@@ -213,7 +213,9 @@ def test_a_lost_connection_is_replaced(connection, database, sessions, tmp_path)
         if progress.stage == "rows" and len(ended) < 2:
             with psycopg.connect(database, autocommit=True) as other:
                 others = "datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
-                rows = other.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}").fetchall()
+                rows = other.execute(
+                    f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}"
+                ).fetchall()
                 ended.append(len(rows))
 
     found = export(connection, PLAN, Generated(), tmp_path / "d", labels="direction:5d", slice_rows=9, notify=cut)
@@ -266,7 +268,7 @@ def test_no_room_on_the_disk(connection, sessions, tmp_path):
 
     assert signal.getsignal(signal.SIGXFSZ) == signal.SIG_IGN
     try:
-        with pytest.raises(LimitError, match="disk is full.*goes on"):
+        with pytest.raises(LimitError, match=r"disk is full.*goes on"):
             export(connection, PLAN, Generated(), tmp_path / "d", slice_rows=9, notify=fill)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -264,7 +264,9 @@ def _query_tables(reader: pa.RecordBatchReader, where: str) -> Iterator[pa.Table
         if isinstance(error, OSError) and error.errno:
             raise
         answer = " ".join(str(error).split())
-        if any(sign in answer for sign in ("terminating connection", "closed the connection", "connection to client lost")):
+        if any(
+            sign in answer for sign in ("terminating connection", "closed the connection", "connection to client lost")
+        ):
             raise UnavailableError(f"the database went away: {answer}", remedy="Run the same command again") from error
         raise SchemaError(f"the query failed: {answer}", where=where) from error
 
