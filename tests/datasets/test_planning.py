@@ -72,14 +72,15 @@ def test_the_command_explains_exports_and_rebuilds(connection, database, session
         return result.stdout
 
     query = f"SELECT symbol, event_timestamp + interval '15 min' AS event_timestamp FROM tapeline.bars WHERE source = '{SOURCE}'"
-    base = ["export", "--service", "tiny_model", "--query", query, "--labels", "direction:5d"]
+    out = str(tmp_path / "d")
+    base = ["export", "--service", "tiny_model", "--query", query, "--labels", "direction:5d", "--out", out]
     told = json.loads(run(*base, "--explain", "--json"))
     assert (told["entity rows"], told["views"][0]["view"]) == (70, "tiny@v1")
     shown = run(*base, "--explain")
     assert "Export, not run" in shown
     assert "lookup cost" in shown
-    out = str(tmp_path / "d")
-    done = json.loads(run(*base, "--out", out, "--partition-by", "month", "--json"))
+    assert list(tmp_path.iterdir()) == []
+    done = json.loads(run(*base, "--partition-by", "month", "--json"))
     assert (done["rows"], done["files"]) == (60, 2)
     assert json.loads(run("rebuild", out, "--json"))["same"]
     get_settings.cache_clear()

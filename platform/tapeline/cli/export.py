@@ -33,7 +33,7 @@ def register(app: typer.Typer) -> None:
 
 def export(
     service: Annotated[str, typer.Option(help="Feast feature service.", show_default=False)],
-    out: Annotated[Path | None, typer.Option(help="Folder to write.", show_default=False)] = None,
+    out: Annotated[Path, typer.Option(help="Folder to write.", show_default=False)],
     entities: Annotated[
         str,
         typer.Option(
@@ -87,13 +87,11 @@ def export(
     chosen = _entities(entities, query, symbols, every, start, end)
     label = LabelSpec.parse(labels) if labels is not None else None
     as_of_us = to_us(as_of, where="--as-of") if as_of is not None else None
-    if out is None and not explain:
-        raise ParameterError("there is no folder to write to", where="--out", remedy="Name one, or ask to --explain")
     with row_progress(f"Exporting {service}") as show, connect() as connection:
         from tapeline.feast_ext.resolve import retrieval_plan  # seconds of imports, after what can be refused at once
 
         plan = retrieval_plan(repo, service)
-        if explain or out is None:
+        if explain:
             estimate = datasets.explain(
                 connection, plan, chosen, as_of_us=as_of_us, labels=label, prices=prices, notify=_shown(show)
             )
@@ -112,7 +110,7 @@ def export(
                 restart=restart,
                 notify=_shown(show),
             )
-    if explain or out is None:
+    if explain:
         _emit_estimate(estimate, service, as_json=as_json)
     else:
         _emit_exported(manifest, out, as_json=as_json)
