@@ -1,176 +1,113 @@
-"""How long does ``FeatureStore.get_historical_features`` take on our offline store and on Feast's own PostgreSQL store?
+"""How long does ``FeatureStore.get_historical_features`` take on our offline store, on Feast's PostgreSQL store, and on its
+DuckDB store over Parquet?
 
-The same call for the same entity rows on two feature stores over one table of one embedded server, in turn. The table has
-one-minute rows of 50 symbols over 14 days and the index of Tapeline's feature tables. Feast's store gets no created
-column, which spares it a pass. The results of every round are compared.
+The same call for the same entity rows on feature stores over the same rows, in turn: one-minute rows of 50 symbols over 14 days
+in one table of one embedded server, with the index of Tapeline's feature tables. The results of every round are compared.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pandas as pd
 import psycopg
-from feast import Entity, FeatureStore, FeatureView, Field, RepoConfig
-from feast.data_source import DataSource
-from feast.infra.offline_stores.contrib.postgres_offline_store.postgres_source import PostgreSQLSource
-from feast.types import Float64, String
-from feast.value_type import ValueType
-from psycopg.conninfo import conninfo_to_dict
-from tapeline.core.settings import Settings
-from tapeline.feast_ext.source import TimescaleSource
-from tapeline.storage.postgres import postgres_url
-from tapeline.storage.servers.embedded import down, up
+import pyarrow.parquet as pq
+from feast import FeatureStore
+from psycopg import sql
+from tapeline.storage.copy_reader import read_query
 
 from benchmarks.harness import Result, compare, interleave
+from benchmarks.stored import feast_stores
+from benchmarks.stored.minutes import Minutes, as_frame, in_order, server
 
-GROUP = "walk"
-SYMBOLS = 50
-MINUTES = 14 * 24 * 60
-FEATURES = 20
-ENTITY_ROWS = 10_000
-TTL = timedelta(hours=1)
-GOAL = 30.0
-ROUNDS = 3
-START = datetime(2013, 3, 1, tzinfo=UTC)
-PEER = "feast PostgreSQLOfflineStore"
+GROUP = ("walk", "offline")
+HOUR, NO_TTL = timedelta(hours=1), timedelta(0)
+POSTGRES, DUCKDB = "feast PostgreSQLOfflineStore", "feast DuckDBOfflineStore on Parquet"
+NARROW = Minutes("minutes", symbols=50, minutes=14 * 24 * 60, features=20)
+WIDE = Minutes("wide_minutes", symbols=50, minutes=14 * 24 * 60, features=100)
 
 
-@contextmanager
-def server() -> Iterator[str]:
-    """The URL of an embedded PostgreSQL of this benchmark's own."""
-    with tempfile.TemporaryDirectory(dir="/tmp", prefix="tapeline-bench-") as folder:
-        Path(folder).chmod(0o755)  # the server's own account must pass through
-        settings = Settings(home=Path(folder) / "home", postgres_url=None, redis_url=None)
-        up(settings)
-        try:
-            yield postgres_url(settings)
-        finally:
-            down(settings)
+@dataclass(frozen=True)
+class Question:
+    """One comparison."""
+
+    stored: Minutes
+    entity_rows: int
+    ttl: timedelta
+    peer: str
+    goal: float
+    rounds: int
 
 
-def fill(url: str) -> int:
-    """Create and fill the table; the number of its rows."""
-    columns = ", ".join(f"feature_{i} float8" for i in range(FEATURES))
-    values = ", ".join(f"sin(s * {i + 1} + m / {i + 7}.0)" for i in range(FEATURES))
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("SET timezone = 'UTC'")
-        connection.execute(f"""
-            CREATE TABLE public.minutes (symbol text, event_timestamp timestamptz, available_timestamp timestamptz,
-                created_timestamp timestamptz DEFAULT now(), sequence bigint, {columns})
-        """)
-        connection.execute(f"""
-            INSERT INTO public.minutes SELECT 'SYM' || s, t, t, now(), 0, {values}
-            FROM generate_series(1, {SYMBOLS}) s, generate_series(1, {MINUTES}) m,
-                LATERAL (SELECT '{START.isoformat()}'::timestamptz + m * interval '1 min') AS times(t)
-        """)
-        connection.execute("""
-            CREATE INDEX ON public.minutes (symbol, event_timestamp DESC, sequence DESC, available_timestamp DESC,
-                created_timestamp DESC)
-        """)
-        connection.execute("VACUUM ANALYZE public.minutes")
-        count = connection.execute("SELECT count(*) FROM public.minutes").fetchone()
-    return int(count[0]) if count else 0
-
-
-def store(folder: Path, name: str, offline: dict[str, Any], source: DataSource) -> FeatureStore:
-    """A feature store with one view of the table."""
-    feature_store = FeatureStore(
-        config=RepoConfig(
-            project=name,
-            provider="local",
-            registry=str(folder / f"{name}.db"),
-            online_store={"type": "sqlite", "path": str(folder / f"{name}_online.db")},
-            offline_store=offline,
-            entity_key_serialization_version=3,
-        )
-    )
-    entity = Entity(name="symbol", join_keys=["symbol"], value_type=ValueType.STRING)
-    schema = [Field(name="symbol", dtype=String), *(Field(name=f"feature_{i}", dtype=Float64) for i in range(FEATURES))]
-    feature_store.apply([entity, FeatureView(name="minutes", entities=[entity], ttl=TTL, schema=schema, source=source)])
-    return feature_store
-
-
-def entity_rows(number: int) -> pd.DataFrame:
-    """Entity rows of one round, distinct, over the whole range."""
-    random = np.random.default_rng(number)
-    seconds = random.choice(MINUTES * 60 * SYMBOLS, size=ENTITY_ROWS, replace=False)
-    return pd.DataFrame(
-        {
-            "symbol": [f"SYM{1 + s % SYMBOLS}" for s in seconds],
-            "event_timestamp": pd.to_datetime(START) + pd.to_timedelta(seconds // SYMBOLS, unit="s"),
-        }
-    )
-
-
-def in_order(frame: pd.DataFrame) -> pd.DataFrame:
-    """One order of rows and one form of times: Feast's store gives neither order nor zone."""
-    times = pd.to_datetime(frame["event_timestamp"], utc=True).astype("datetime64[us, UTC]")
-    return frame.assign(event_timestamp=times).sort_values(["symbol", "event_timestamp"]).reset_index(drop=True)
+QUESTIONS = (
+    Question(NARROW, 10_000, HOUR, POSTGRES, 50.0, 3),
+    Question(NARROW, 100_000, HOUR, POSTGRES, 50.0, 1),
+    Question(WIDE, 10_000, HOUR, POSTGRES, 25.0, 3),
+    Question(WIDE, 100_000, HOUR, POSTGRES, 25.0, 1),
+    Question(NARROW, 1_000, NO_TTL, POSTGRES, 500.0, 3),
+    Question(NARROW, 100_000, HOUR, DUCKDB, 2.0, 5),
+)
 
 
 def run() -> Iterator[Result]:
     """Measure."""
     with server() as url, tempfile.TemporaryDirectory() as temporary:
-        rows = fill(url)
-        address = conninfo_to_dict(url)
         folder = Path(temporary)
-        ours = store(
-            folder,
-            "ours",
-            {"type": "tapeline.feast_ext.TimescaleOfflineStore", "url": url},
-            TimescaleSource(
-                table="public.minutes",
-                available_timestamp_column="available_timestamp",
-                created_timestamp_column="created_timestamp",
-                sequence_column="sequence",
-            ),
-        )
-        theirs = store(
-            folder,
-            "theirs",
-            {
-                "type": "postgres",
-                "host": address["host"],
-                "port": int(address.get("port") or 5432),
-                "database": address["dbname"],
-                "user": address["user"],
-                "password": "none",
-                "sslmode": "disable",
-            },
-            PostgreSQLSource(name="minutes", table="public.minutes", timestamp_field="event_timestamp"),
-        )
-        references = [f"minutes:feature_{i}" for i in range(FEATURES)]
-        results: dict[tuple[str, int], pd.DataFrame] = {}
+        for stored in (NARROW, WIDE):
+            stored.create(url)
+        parquet = folder / "minutes.parquet"
+        with psycopg.connect(url) as connection:
+            table = read_query(connection, sql.SQL("SELECT * FROM public.minutes"))
+        pq.write_table(table.drop_columns(["available_timestamp", "created_timestamp", "sequence"]), parquet)
+        del table
+        for number, question in enumerate(QUESTIONS):
+            own = folder / str(number)
+            own.mkdir()
+            ours = feast_stores.ours(own, url, question.stored, question.ttl)
+            if question.peer == POSTGRES:
+                theirs = feast_stores.feast_postgres(own, url, question.stored, question.ttl)
+            else:
+                theirs = feast_stores.feast_duckdb(own, parquet, question.stored, question.ttl)
+            yield _answer(question, ours, theirs)
 
-        def measured(name: str, feature_store: FeatureStore, number: int) -> None:
-            job = feature_store.get_historical_features(entity_rows(number), references)
-            results[name, number] = job.to_df()
 
-        mine, other = interleave(
-            lambda number: measured("ours", ours, number),
-            lambda number: measured("theirs", theirs, number),
-            rounds=ROUNDS,
-        )
-        for number in range(ROUNDS):
-            a, b = in_order(results["ours", number]), in_order(results["theirs", number])
-            pd.testing.assert_frame_equal(a, b[list(a.columns)], check_exact=True)
-            if not a[f"feature_{FEATURES - 1}"].notna().sum() > ENTITY_ROWS * 0.9:
-                raise AssertionError("too few entity rows found a value for the comparison to mean anything")
-        yield compare(
-            f"point-in-time join, {ENTITY_ROWS:,} entity rows × {FEATURES} features, 1 h TTL",
-            ours=mine,
-            theirs=other,
-            peer=PEER,
-            unit="s",
-            better="lower",
-            goal_ratio=GOAL,
-            sizes={"stored_rows": rows, "symbols": SYMBOLS, "entity_rows": ENTITY_ROWS, "features": FEATURES},
-            notes="results equal in every round; same server, table and index; to_df on both sides",
-        )
+def _answer(question: Question, ours: FeatureStore, theirs: FeatureStore) -> Result:
+    stored = question.stored
+    references = [f"{stored.table}:{name}" for name in stored.columns]
+    results: dict[tuple[str, int], pd.DataFrame] = {}
+
+    def measured(name: str, feature_store: FeatureStore) -> Callable[[int], None]:
+        def call(number: int) -> None:
+            rows = as_frame(stored.entity_rows(question.entity_rows, number))
+            results[name, number] = feature_store.get_historical_features(rows, references).to_df()
+
+        return call
+
+    # A peer that takes minutes is not warmed up with a whole round: a small question does.
+    small = as_frame(stored.entity_rows(100, 1_000))
+    for feature_store in (ours, theirs):
+        feature_store.get_historical_features(small, references).to_df()
+    mine, other = interleave(
+        measured("ours", ours), measured("theirs", theirs), rounds=question.rounds, warm_up=int(question.rounds > 1)
+    )
+    for number in range(question.rounds):
+        a, b = in_order(results["ours", number]), in_order(results["theirs", number])
+        pd.testing.assert_frame_equal(a, b[list(a.columns)], check_exact=True)
+        if not a[stored.columns[-1]].notna().sum() > question.entity_rows * 0.9:
+            raise AssertionError("too few entity rows found a value for the comparison to mean anything")
+    ttl = "1 h TTL" if question.ttl else "no TTL"
+    return compare(
+        f"point-in-time join, {question.entity_rows:,} entity rows × {stored.features} features, {ttl}",
+        ours=mine,
+        theirs=other,
+        peer=question.peer,
+        unit="s",
+        better="lower",
+        goal_ratio=question.goal,
+        sizes={"stored_rows": stored.rows, "symbols": stored.symbols, "features": stored.features},
+        notes="results equal in every round; same rows; to_df on both sides",
+    )

@@ -19,12 +19,13 @@ from tapeline.core.errors import (
     SchemaError,
     UnknownNameError,
 )
+from tapeline.datasets import index_lookup, point_in_time, scan_merge
 from tapeline.datasets.index_lookup import chunk_starts, estimate_lookups, look_up
 from tapeline.datasets.inquiry import Inquiry
 from tapeline.datasets.plan import RetrievalPlan, ViewSelection
 from tapeline.datasets.point_in_time import Method, as_of_join
 from tapeline.datasets.requests import distinct_requests, times_of
-from tapeline.datasets.scan_merge import estimate_merge
+from tapeline.datasets.scan_merge import MergeEstimate, estimate_merge
 from tapeline.datasets.view_query import ViewQuery
 from tapeline.storage.arrow import copy_arrow
 
@@ -126,6 +127,7 @@ def fill(connection: psycopg.Connection[Any], rows: list[Row]) -> None:
     connection.execute("TRUNCATE public.prices")
     with connection.cursor() as cursor:
         copy_arrow(cursor, stored(rows), "public.prices")
+    connection.commit()
 
 
 def unique(rows: list[Row]) -> list[Row]:
@@ -186,9 +188,26 @@ def check(
         assert result.column(f"prices__{name}").to_pylist() == taken.column(name).to_pylist()
 
 
-@pytest.mark.parametrize("method", ["lookup", "merge", "auto"])
+@pytest.fixture(params=["lookup", "parallel lookup", "auto", "merge", "seeded", "parallel", "parallel seeded"])
+def method(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Method:
+    """Every way of finding rows; what the merge would decide by costs is decided here."""
+    monkeypatch.setattr(index_lookup, "PARALLEL_REQUESTS_MIN", 0 if "parallel" in request.param else math.inf)
+    if "lookup" in request.param:
+        return "lookup"
+    if request.param == "auto":
+        return "auto"
+
+    def decided(inquiry: Inquiry, chunks: np.ndarray | None) -> MergeEstimate:
+        return replace(estimate_merge(inquiry, chunks), seeded="seeded" in request.param)
+
+    monkeypatch.setattr(point_in_time, "estimate_merge", decided)
+    monkeypatch.setattr(scan_merge, "PARALLEL_ROWS_MIN", 0 if "parallel" in request.param else math.inf)
+    return "merge"
+
+
 def test_rule_on_searched_cases(connection: psycopg.Connection[Any], method: Method) -> None:
     connection.execute(DDL)
+    connection.commit()
 
     @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
     @given(
@@ -207,7 +226,6 @@ def test_rule_on_searched_cases(connection: psycopg.Connection[Any], method: Met
     search()
 
 
-@pytest.mark.parametrize("method", ["lookup", "merge"])
 @pytest.mark.parametrize("ttl", [0, 3, 40])
 def test_rule_on_many_random_cases(connection: psycopg.Connection[Any], method: Method, ttl: int) -> None:
     random = np.random.default_rng(ttl)
@@ -232,9 +250,17 @@ def test_rule_on_many_random_cases(connection: psycopg.Connection[Any], method: 
 
 
 @pytest.mark.parametrize("ttl", [0, 2, 12, 60])
+@pytest.mark.parametrize("statement_cost", [0.0, 100.0, 1e6])  # a statement for each chunk, for several, for all
 @pytest.mark.parametrize("starts", [[0, 10, 20], [5, 6, 7, 8, 40, 100, 150, 200, 290], list(range(-20, 320, 4))])
-def test_lookup_by_chunks_gives_the_same(connection: psycopg.Connection[Any], ttl: int, starts: list[int]) -> None:
+def test_lookup_by_chunks_gives_the_same(
+    connection: psycopg.Connection[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    ttl: int,
+    starts: list[int],
+    statement_cost: float,
+) -> None:
     """Chunks bound each statement's event times; wherever they begin, rows in earlier ones are still found."""
+    monkeypatch.setattr(index_lookup, "STATEMENT_COST", statement_cost)
     random = np.random.default_rng(len(starts))
     connection.execute(DDL)
     first = min(starts)  # a hypertable has no row outside of its chunks
@@ -322,7 +348,7 @@ def test_without_an_index_rows_are_scanned_once(connection: psycopg.Connection[A
 
     def lookups_are_cheaper() -> bool:
         with Inquiry.opened(connection, ViewQuery.of(connection, PRICES), asked) as inquiry:
-            return estimate_lookups(inquiry, None) < estimate_merge(inquiry)[0]
+            return estimate_lookups(inquiry, None) < estimate_merge(inquiry, None).cost
 
     assert lookups_are_cheaper()
     connection.execute("DROP INDEX public.prices_key")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -11,11 +13,22 @@ import numpy as np
 import psycopg
 import pyarrow as pa
 from numpy.typing import NDArray
+from psycopg import sql
 from psycopg.rows import tuple_row
 
 from tapeline.datasets.inquiry import Found, Inquiry
 from tapeline.datasets.plan import ViewSelection
+from tapeline.datasets.snapshot import Snapshot
 from tapeline.storage.copy_reader import Column, arrow_schema, read_copy
+
+STATEMENT_COST = 1_000.0
+OPENED_CHUNK_COST = 0.8
+COLUMN_COST = 0.05
+"""What a statement, a chunk that a lookup has to open, and a column that is fetched cost, in PostgreSQL's cost units."""
+
+GROUPS_PER_STATEMENT = 8
+PARALLEL_REQUESTS_MIN = 4_000
+"""Requests from which on several readers are worth their connections."""
 
 _ID = Column("id", 20)
 _CHUNKS = """
@@ -58,39 +71,84 @@ def chunk_starts(connection: psycopg.Connection[Any], selection: ViewSelection) 
 
 
 def estimate_lookups(inquiry: Inquiry, chunks: NDArray[np.int64] | None) -> float:
-    """PostgreSQL's estimate of what all lookups cost: that of the one in the middle, times their number."""
+    """PostgreSQL's estimate of what all lookups cost: that of the one in the middle, times their number, and the statements."""
     requests = inquiry.requests
-    outputs, _ = inquiry.query.outputs(with_order=False)
+    outputs, columns = inquiry.query.outputs(with_order=False)
     middle = len(requests) // 2
     events_us: tuple[int | None, int | None] = (None, None)
+    statements, opened = 1, 0
     if chunks is not None:
-        walk = _ChunkWalk(inquiry, chunks)
-        if not len(walk.first()):
+        walk = _ChunkWalk(inquiry, chunks, np.arange(len(requests), dtype=np.int64))
+        asked = walk.first()
+        if not len(asked):
             return 0.0
+        statements, opened = sum(1 for _ in walk.groups(asked)), walk.width
+        walk.width = 1
         events_us = next(walk.groups(np.array([middle]))).events_us
     one = inquiry.query.lookup(inquiry.literal(middle), inquiry.matches, outputs, events_us=events_us)
-    return inquiry.estimate(one)[0] * len(requests)
+    each = inquiry.estimate(one)[0] + opened * OPENED_CHUNK_COST + len(columns) * COLUMN_COST
+    return each * len(requests) + statements * STATEMENT_COST
 
 
-def look_up(inquiry: Inquiry, chunks: NDArray[np.int64] | None, *, with_order: bool) -> Found:
+def look_up(
+    inquiry: Inquiry, chunks: NDArray[np.int64] | None, *, with_order: bool, snapshot: Snapshot | None = None
+) -> Found:
     """Look every request up.
 
     A lookup on a hypertable opens every chunk that its statement's constants do not rule out, so requests are grouped
     by the chunk they fall into and each group gets constant bounds. What finds nothing there is looked up again in
     the chunk before, then in the two before, then four, and so on.
+
+    Parameters
+    ----------
+    inquiry
+        The view and its requests.
+    chunks
+        Where the chunks of a hypertable begin.
+    with_order
+        Also give event, available and created time and sequence.
+    snapshot
+        Where more connections come from; none: this one does all.
     """
+    count = len(inquiry.requests)
+    _, columns = inquiry.query.outputs(with_order=with_order)
+    readers = snapshot.readers if snapshot is not None and count >= PARALLEL_REQUESTS_MIN else 1
+    shares = np.array_split(np.arange(count, dtype=np.int64), readers)  # of one time range each
+    if snapshot is None or readers == 1:
+        answers = [_look_up_share(inquiry, share, chunks, with_order=with_order) for share in shares]
+    else:
+        with snapshot.connections(readers) as connections, ThreadPoolExecutor(readers) as pool:
+
+            def read(number: int) -> tuple[NDArray[np.int64], pa.Table]:
+                reader = replace(inquiry, connection=connections[number])
+                return _look_up_share(reader, shares[number], chunks, with_order=with_order)
+
+            answers = list(pool.map(read, range(readers)))
+    taken = np.concatenate([ids for ids, _ in answers])
+    index = np.full(count, -1, dtype=np.int64)
+    index[taken] = np.arange(len(taken), dtype=np.int64)
+    return Found(pa.concat_tables([arrow_schema(columns).empty_table(), *(rows for _, rows in answers)]), index)
+
+
+def _look_up_share(
+    inquiry: Inquiry, share: NDArray[np.int64], chunks: NDArray[np.int64] | None, *, with_order: bool
+) -> tuple[NDArray[np.int64], pa.Table]:
+    """Which of these requests have a row, and their rows."""
     outputs, columns = inquiry.query.outputs(with_order=with_order)
     pieces = [arrow_schema(columns).empty_table()]
-    answered: list[NDArray[np.int64]] = []
-    walk = None if chunks is None else _ChunkWalk(inquiry, chunks)
-    asked = np.arange(len(inquiry.requests), dtype=np.int64) if walk is None else walk.first()
+    answered = [np.empty(0, dtype=np.int64)]
+    walk = None if chunks is None else _ChunkWalk(inquiry, chunks, share)
+    asked = share if walk is None else walk.first()
     while len(asked):
         groups = [Group()] if walk is None else list(walk.groups(asked))
         hit = np.zeros(len(asked), dtype=np.bool_)
         with inquiry.sent(asked, indexed=len(groups) > 1) as table:
-            for group in groups:
-                statement = inquiry.query.lookup(
-                    table, inquiry.matches, outputs, ids=group.ids, events_us=group.events_us
+            for begin in range(0, len(groups), GROUPS_PER_STATEMENT):
+                statement = sql.SQL(" UNION ALL ").join(
+                    sql.SQL("({})").format(
+                        inquiry.query.lookup(table, inquiry.matches, outputs, ids=group.ids, events_us=group.events_us)
+                    )
+                    for group in groups[begin : begin + GROUPS_PER_STATEMENT]
                 )
                 found = read_copy(inquiry.connection, statement, [_ID, *columns])
                 ids = found.column(0).to_numpy()
@@ -98,36 +156,35 @@ def look_up(inquiry: Inquiry, chunks: NDArray[np.int64] | None, *, with_order: b
                 answered.append(asked[ids])
                 pieces.append(found.select(range(1, found.num_columns)))
         asked = np.empty(0, dtype=np.int64) if walk is None else walk.carry_on(asked[~hit])
-    index = np.full(len(inquiry.requests), -1, dtype=np.int64)
-    if answered:
-        taken = np.concatenate(answered)
-        index[taken] = np.arange(len(taken), dtype=np.int64)
-    return Found(pa.concat_tables(pieces), index)
+    return np.concatenate(answered), pa.concat_tables(pieces)
 
 
 class _ChunkWalk:
     """Which chunks each request still has to be looked for in, from its own backwards."""
 
-    def __init__(self, inquiry: Inquiry, starts: NDArray[np.int64]) -> None:
+    def __init__(self, inquiry: Inquiry, starts: NDArray[np.int64], share: NDArray[np.int64]) -> None:
         self._times_us = inquiry.requests.times_us
         self._ttl_us = inquiry.query.ttl_us
         self._starts_us = starts
-        self._width = 1
+        self._share = share
         self._last = np.searchsorted(starts, self._times_us, side="right") - 1
         # With a TTL no longer than a chunk, a first statement that opens two chunks sees all there is to see.
         self._seen_at_once = 0 < self._ttl_us <= int(np.diff(starts).min())
+        # A statement over w chunks with r requests in each: its own cost, and for each of r·w lookups, w chunks to open.
+        each = len(share) / len(np.unique(self._last[share])) if len(share) else 1.0
+        self.width = max(1, round(math.sqrt(STATEMENT_COST / (OPENED_CHUNK_COST * each))))
 
     def first(self) -> NDArray[np.int64]:
         """The requests that any chunk can answer."""
-        return np.flatnonzero(self._last >= 0)
+        return self._share[self._last[self._share] >= 0]
 
     def groups(self, asked: NDArray[np.int64]) -> Iterator[Group]:
         """Requests of the same chunks, in order of time; `asked` is in that order."""
-        blocks = self._last[asked] // self._width
+        blocks = self._last[asked] // self.width
         edges = [0, *(np.flatnonzero(np.diff(blocks)) + 1).tolist(), len(asked)]
         for begin, end in pairwise(edges):
             earliest_us, latest_us = int(self._times_us[asked[begin]]), int(self._times_us[asked[end - 1]])
-            low_us = int(self._starts_us[blocks[begin] * self._width])
+            low_us = int(self._starts_us[blocks[begin] * self.width])
             if self._ttl_us:
                 oldest_us = earliest_us - self._ttl_us
                 low_us = oldest_us if self._seen_at_once else max(low_us, oldest_us)
@@ -138,9 +195,9 @@ class _ChunkWalk:
 
     def carry_on(self, missed: NDArray[np.int64]) -> NDArray[np.int64]:
         """Those of the requests without a hit that earlier chunks may still answer."""
-        lowest = self._last[missed] // self._width * self._width
+        lowest = self._last[missed] // self.width * self.width
         self._last[missed] = lowest - 1
-        self._width *= 2
+        self.width *= 2
         more = lowest > 0
         if self._ttl_us:
             more &= self._times_us[missed] - self._ttl_us < self._starts_us[lowest]

@@ -9,15 +9,13 @@ least.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import psycopg
 import pyarrow as pa
-from psycopg.pq import TransactionStatus
 
 from tapeline.core.errors import ParameterError
 from tapeline.datasets.index_lookup import chunk_starts, estimate_lookups, look_up
@@ -25,6 +23,7 @@ from tapeline.datasets.inquiry import Found, Inquiry
 from tapeline.datasets.plan import ViewSelection
 from tapeline.datasets.requests import Requests, distinct_requests, times_of
 from tapeline.datasets.scan_merge import estimate_merge, merge
+from tapeline.datasets.snapshot import Snapshot
 from tapeline.datasets.view_query import ViewQuery
 from tapeline.storage.copy_reader import arrow_schema
 
@@ -110,14 +109,13 @@ def as_of_join(
     distinct: dict[tuple[str, ...], Requests] = {}
     result = entity_rows
     times: list[tuple[str, pa.ChunkedArray]] = []
-    with _snapshot(connection):
+    with Snapshot.of(connection) as snapshot:
         for selection in selections:
             columns = selection.entity_columns
             if columns not in distinct:
                 distinct[columns] = distinct_requests(entity_rows, columns, times_us)
             query = ViewQuery.of(connection, selection, vintage_us=vintage_us, created_by_request=created_by_request)
-            found = _find(connection, query, distinct[columns], method, with_order=with_times)
-            taken = _spread(found, distinct[columns])
+            taken = _take(snapshot, query, distinct[columns], method, with_order=with_times)
             count = len(selection.output_names)
             for name, column in zip(selection.output_names, taken.columns[:count], strict=True):
                 result = result.append_column(name, column)
@@ -128,42 +126,28 @@ def as_of_join(
     return result
 
 
-@contextmanager
-def _snapshot(connection: psycopg.Connection[Any]) -> Iterator[None]:
-    own = connection.info.transaction_status == TransactionStatus.IDLE
-    with connection.transaction():
-        if own:
-            connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-        # Compiling takes longer than these statements; and timestamps without a zone count as UTC.
-        connection.execute("SELECT set_config('jit', 'off', true), set_config('timezone', 'UTC', true)")
-        yield
-
-
-def _find(
-    connection: psycopg.Connection[Any], query: ViewQuery, requests: Requests, method: Method, *, with_order: bool
-) -> Found:
-    """The row of each request, in the way that PostgreSQL's estimates say costs less.
+def _take(snapshot: Snapshot, query: ViewQuery, requests: Requests, method: Method, *, with_order: bool) -> pa.Table:
+    """The row of each entity row, found in the way that PostgreSQL's estimates say costs less; null where there is none.
 
     Lookups cost in proportion to their number (and, without a fitting index, to the table's size each time). The merge
     costs in proportion to the rows within the requests' time range, which have to be fetched.
     """
     if len(requests) == 0:
         _, columns = query.outputs(with_order=with_order)
-        return Found(arrow_schema(columns).empty_table(), np.empty(0, dtype=np.int64))
-    with Inquiry.opened(connection, query, requests) as inquiry:
-        chunks = chunk_starts(connection, query.selection) if method != "merge" else None
+        empty = Found(arrow_schema(columns).empty_table(), np.empty(0, dtype=np.int64))
+        return _spread(empty, requests)
+    with Inquiry.opened(snapshot.connection, query, requests) as inquiry:
+        chunks = chunk_starts(snapshot.connection, query.selection)
         if method != "lookup":
-            cost, rows = estimate_merge(inquiry)
-            if method == "merge" or cost < estimate_lookups(inquiry, chunks):
-                return merge(inquiry, rows)
-        return look_up(inquiry, chunks, with_order=with_order)
+            estimate = estimate_merge(inquiry, chunks)
+            if method == "merge" or estimate.cost < estimate_lookups(inquiry, chunks):
+                return merge(inquiry, snapshot, chunks, estimate, with_order=with_order)
+        return _spread(look_up(inquiry, chunks, with_order=with_order, snapshot=snapshot), requests)
 
 
 def _spread(found: Found, requests: Requests) -> pa.Table:
     """The found rows, one for each entity row; nulls where there is none."""
-    index = np.full(len(requests.rows), -1, dtype=np.int64)
-    asked = requests.rows >= 0
-    index[asked] = found.index[requests.rows[asked]]
+    index = np.append(found.index, -1)[requests.rows]  # the last: of entity rows that ask for nothing
     return found.rows.take(pa.array(index, mask=index < 0))
 
 
@@ -207,24 +191,24 @@ def estimate_join(
     """How `as_of_join` would find the rows of each view for these entity rows, and PostgreSQL's estimates of it."""
     times_us = times_of(entity_rows, time_column)
     found = []
-    with _snapshot(connection):
+    with Snapshot.of(connection) as snapshot:
         for selection in selections:
             requests = distinct_requests(entity_rows, selection.entity_columns, times_us)
             if len(requests) == 0:
                 continue
             query = ViewQuery.of(connection, selection, vintage_us=vintage_us)
-            with Inquiry.opened(connection, query, requests) as inquiry:
-                chunks = chunk_starts(connection, selection)
-                merging, rows = estimate_merge(inquiry)
+            with Inquiry.opened(snapshot.connection, query, requests) as inquiry:
+                chunks = chunk_starts(snapshot.connection, selection)
+                merging = estimate_merge(inquiry, chunks)
                 looking = estimate_lookups(inquiry, chunks)
             found.append(
                 JoinEstimate(
                     f"{selection.view}@v{selection.version}",
-                    "merge" if merging < looking else "lookup",
+                    "merge" if merging.cost < looking else "lookup",
                     len(requests),
                     looking,
-                    merging,
-                    rows,
+                    merging.cost,
+                    merging.rows,
                     0 if chunks is None else len(chunks),
                 )
             )

@@ -90,38 +90,76 @@ def distinct_requests(entity_rows: pa.Table, entity_columns: Sequence[str], time
     """
     count = entity_rows.num_rows
     codes = np.zeros(count, dtype=np.int64)
-    matches = np.ones(count, dtype=np.bool_)
-    for column in entity_columns:
+    present = np.ones(count, dtype=np.bool_)
+    for number, column in enumerate(entity_columns):
         if column not in entity_rows.column_names:
             raise UnknownNameError("entity column", column, entity_rows.column_names, where="entity rows")
-        own, null = _codes_of(entity_rows.column(column))
-        matches &= ~null
-        codes = _dense_codes(codes * (int(own.max(initial=0)) + 1) + own)
-    used = np.flatnonzero(matches)
-    _, first, key_ids = np.unique(codes[used], return_index=True, return_inverse=True)
+        own, known = _codes_of(entity_rows.column(column))
+        if known is not None:
+            present &= known
+        codes = own if number == 0 else _dense_codes(codes * (int(own.max(initial=0)) + 1) + own)
+    used = None if present.all() else np.flatnonzero(present)
+    key_ids = codes if used is None else codes[used]
+    moments = times_us if used is None else times_us[used]
+    first = _first_rows(key_ids)
+    key_ids = _renumbered(key_ids, first)
+    first = first[first < len(key_ids)]
     numbers = pa.array(np.arange(len(first), dtype=np.int64))
-    columns = [entity_rows.column(column).take(pa.array(used[first])) for column in entity_columns]
+    held = pa.array(first if used is None else used[first])
+    columns = [entity_rows.column(column).take(held) for column in entity_columns]
     keys = pa.table([numbers, *columns], names=["id", *(f"k{number}" for number in range(len(columns)))])
 
-    order = np.lexsort((key_ids, times_us[used]))
-    sorted_times, sorted_keys = times_us[used][order], key_ids[order]
-    starts = np.ones(len(order), dtype=np.bool_)
-    starts[1:] = (sorted_times[1:] != sorted_times[:-1]) | (sorted_keys[1:] != sorted_keys[:-1])
-    rows = np.full(count, -1, dtype=np.int64)
-    rows[used[order]] = np.cumsum(starts) - 1
-    return Requests(keys, sorted_keys[starts].astype(np.int64), sorted_times[starts], rows)
+    order = _time_order(moments, key_ids, len(first))
+    if order is not None:
+        key_ids, moments = key_ids[order], moments[order]
+    starts = np.ones(len(key_ids), dtype=np.bool_)
+    starts[1:] = (moments[1:] != moments[:-1]) | (key_ids[1:] != key_ids[:-1])
+    requests = np.cumsum(starts) - 1
+    if used is None and order is None:
+        rows = requests
+    else:
+        rows = np.full(count, -1, dtype=np.int64)
+        asked = np.arange(count) if used is None else used
+        rows[asked if order is None else asked[order]] = requests
+    if not starts.all():
+        key_ids, moments = key_ids[starts], moments[starts]
+    return Requests(keys, key_ids, moments, rows)
 
 
-def _codes_of(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """A number for each distinct value, from 0, and where the value is null."""
+def _codes_of(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], NDArray[np.bool_] | None]:
+    """A number for each distinct value, from 0, and where there is one; none: everywhere."""
     if pa.types.is_null(column.type):
-        return np.zeros(len(column), dtype=np.int64), np.ones(len(column), dtype=np.bool_)
+        return np.zeros(len(column), dtype=np.int64), np.zeros(len(column), dtype=np.bool_)
     plain = column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
     indices = plain.combine_chunks().dictionary_encode().indices
-    null = np.asarray(indices.is_null().to_numpy(zero_copy_only=False), dtype=np.bool_)
-    return np.asarray(indices.fill_null(0).to_numpy(zero_copy_only=False), dtype=np.int64), null
+    known = np.asarray(indices.is_valid().to_numpy(zero_copy_only=False)) if indices.null_count else None
+    return np.asarray(indices.fill_null(0).to_numpy(zero_copy_only=False), dtype=np.int64), known
 
 
 def _dense_codes(codes: NDArray[np.int64]) -> NDArray[np.int64]:
     """Renumber codes from 0 without gaps, so that combining them with another column's cannot overflow."""
     return np.unique(codes, return_inverse=True)[1].astype(np.int64)
+
+
+def _first_rows(codes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The first row of each code; the number of rows for a code that none has."""
+    first = np.full(int(codes.max(initial=-1)) + 1, len(codes), dtype=np.int64)
+    first[codes[::-1]] = np.arange(len(codes) - 1, -1, -1)  # of several writes to one place, the last stays
+    return first
+
+
+def _renumbered(codes: NDArray[np.int64], first: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The codes without those that no row has."""
+    used = first < len(codes)
+    return codes if used.all() else (np.cumsum(used) - 1)[codes]
+
+
+def _time_order(times_us: NDArray[np.int64], key_ids: NDArray[np.int64], key_count: int) -> NDArray[np.int64] | None:
+    """The order by time, then key; none if it is that already."""
+    if len(times_us) == 0:
+        return None
+    low = int(times_us.min())
+    if (int(times_us.max()) - low + 1) * key_count > np.iinfo(np.int64).max:
+        return np.lexsort((key_ids, times_us))
+    place = (times_us - low) * key_count + key_ids
+    return None if bool((place[1:] >= place[:-1]).all()) else np.argsort(place, kind="stable")

@@ -1,7 +1,15 @@
-"""The dense way: read every row that some request might take once, and merge in memory."""
+"""The dense way: read every row that some request might take once, and merge in memory.
+
+What was visible at the first request's moment is one row for each key; it may be looked up, so that only rows that became
+visible later are read, or read with all the rows before it that the time to live allows, whichever costs less. The keys are
+divided into portions, which are read over several connections in one snapshot, and bound the memory.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from math import ceil
 
 import numpy as np
@@ -9,12 +17,19 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from psycopg import sql
 
-from tapeline.datasets.dense_merge import CandidateRows, latest_visible
-from tapeline.datasets.inquiry import Found, Inquiry
-from tapeline.storage.copy_reader import Column, arrow_schema, read_copy
+from tapeline.datasets.index_lookup import estimate_lookups, look_up
+from tapeline.datasets.inquiry import Inquiry
+from tapeline.datasets.requests import Requests
+from tapeline.datasets.row_blocks import ColumnRoom, RowBlocks
+from tapeline.datasets.snapshot import Snapshot
+from tapeline.kernels.as_of import latest_visible
+from tapeline.storage.copy_reader import ROWS_PER_BATCH, Column, arrow_schema, stream_copy
 
-SCAN_ROWS_MAX = 4_000_000
-"""Rows that one scan may bring into memory, by estimate; above it, keys are read in several portions."""
+SCAN_BYTES_MAX = 3 << 30
+"""Memory for rows that were read, of all readers together, by estimate; above it, keys are read in more portions."""
+
+PARALLEL_ROWS_MIN = 200_000
+"""Rows from which on several readers are worth their connections."""
 
 ROW_COST = 0.04
 COLUMN_COST = 0.0075
@@ -22,62 +37,182 @@ COLUMN_COST = 0.0075
 With 1 M rows of 50 symbols and 20 features, lookups and the merge take equally long at about one request for nine rows."""
 
 _ID = Column("id", 20)
-_LEAST = np.iinfo(np.int64).min
+_ORDER_COLUMNS = 4
+_LEAST = int(np.iinfo(np.int64).min)
+_CELL_BYTES = 9
 
 
-def estimate_merge(inquiry: Inquiry) -> tuple[float, float]:
-    """What the merge costs, in PostgreSQL's cost units, and how many rows it reads."""
-    statement, columns = _scan(inquiry, (0, inquiry.requests.keys.num_rows - 1))
+@dataclass(frozen=True, slots=True)
+class MergeEstimate:
+    """How a merge would go.
+
+    Attributes
+    ----------
+    cost
+        In PostgreSQL's units, fetching included.
+    rows
+        To read.
+    seeded
+        Whether what was visible at the first moment is looked up.
+    """
+
+    cost: float
+    rows: float
+    seeded: bool
+
+
+def estimate_merge(inquiry: Inquiry, chunks: NDArray[np.int64] | None) -> MergeEstimate:
+    """What the merge costs, in the cheaper of its two ways."""
+    keys = inquiry.requests.keys.num_rows
+    whole = _estimate_scan(inquiry, seeded=False)
+    later = _estimate_scan(inquiry, seeded=True)
+    lookups = estimate_lookups(_first_moment(inquiry), chunks)
+    if lookups + later.cost < whole.cost:
+        return MergeEstimate(lookups + later.cost, later.rows + keys, seeded=True)
+    return whole
+
+
+def _estimate_scan(inquiry: Inquiry, *, seeded: bool) -> MergeEstimate:
+    statement, columns = _scan(inquiry, (0, inquiry.requests.keys.num_rows - 1), seeded=seeded)
     cost, rows = inquiry.estimate(statement)
-    return cost + rows * (ROW_COST + COLUMN_COST * len(columns)), rows
+    return MergeEstimate(cost + rows * (ROW_COST + COLUMN_COST * len(columns)), rows, seeded)
 
 
-def merge(inquiry: Inquiry, rows_expected: float) -> Found:
-    """Find every request's row by scans of the view, each over a portion of the keys.
+def merge(
+    inquiry: Inquiry, snapshot: Snapshot, chunks: NDArray[np.int64] | None, estimate: MergeEstimate, *, with_order: bool
+) -> pa.Table:
+    """The row of every entity row, by scans of the view.
 
     Parameters
     ----------
     inquiry
         The view and its requests.
-    rows_expected
-        Estimate of the rows to read, which decides the number of portions.
+    snapshot
+        Where more connections come from.
+    chunks
+        Where the chunks of a hypertable begin.
+    estimate
+        What `estimate_merge` gave.
+    with_order
+        Also give event, available and created time and sequence.
+
+    Returns
+    -------
+    pyarrow.Table
+        A row for each entity row: features, then times if asked for; null where there is none.
     """
     requests = inquiry.requests
-    key_count = requests.keys.num_rows
-    step = max(1, key_count // max(1, ceil(rows_expected / SCAN_ROWS_MAX)))
-    _, columns = _scan(inquiry, (0, 0))
-    pieces = [arrow_schema(columns).empty_table()]
-    index = np.full(len(requests), -1, dtype=np.int64)
-    taken = 0
-    for begin in range(0, key_count, step):
-        statement, _ = _scan(inquiry, (begin, begin + step - 1))
-        read = read_copy(inquiry.connection, statement, [_ID, *columns])
-        asked = np.flatnonzero((requests.key_ids >= begin) & (requests.key_ids < begin + step))
-        answer = latest_visible(
-            _candidates(read, inquiry), requests.key_ids[asked], requests.times_us[asked], inquiry.query.ttl_us
-        )
-        wanted, position = np.unique(answer[answer >= 0], return_inverse=True)
-        pieces.append(read.select(range(1, read.num_columns)).take(pa.array(wanted)))
-        index[asked[answer >= 0]] = position + taken
-        taken += len(wanted)
-    return Found(pa.concat_tables(pieces), index)
+    _, columns = inquiry.query.outputs(with_order=True)
+    wanted = columns if with_order else columns[:-_ORDER_COLUMNS]
+    rooms = [ColumnRoom(field.type, len(requests.rows)) for field in arrow_schema(wanted)]
+    readers = snapshot.readers if estimate.rows >= PARALLEL_ROWS_MIN else 1
+    portions = list(
+        _portions(requests, max(readers, ceil(estimate.rows * _CELL_BYTES * len(columns) / SCAN_BYTES_MAX)))
+    )
+    seeds = _seeds(inquiry, chunks, columns) if estimate.seeded else None
+
+    def take(reader: Inquiry, portion: tuple[int, int]) -> None:
+        _merge_portion(reader, portion, columns, rooms, seeds)
+
+    if readers == 1 or len(portions) == 1:
+        for portion in portions:
+            take(inquiry, portion)
+    else:
+        with (
+            snapshot.connections(min(readers, len(portions))) as connections,
+            ThreadPoolExecutor(len(connections)) as pool,
+        ):
+            shares = [portions[number :: len(connections)] for number in range(len(connections))]
+
+            def read(number: int) -> None:
+                with Inquiry.opened(connections[number], inquiry.query, requests) as reader:
+                    for portion in shares[number]:
+                        take(reader, portion)
+
+            list(pool.map(read, range(len(connections))))
+    names = [column.name for column in wanted]
+    return pa.table([room.array() for room in rooms], names=names)
 
 
-def _scan(inquiry: Inquiry, ids: tuple[int, int]) -> tuple[sql.Composable, list[Column]]:
+def _portions(requests: Requests, count: int) -> Iterator[tuple[int, int]]:
+    """First and last keys of portions with about equally many requests."""
+    keys = requests.keys.num_rows
+    asked = np.cumsum(np.bincount(requests.key_ids, minlength=keys))
+    shares = np.arange(1, count + 1) * int(asked[-1]) / count
+    ends = np.unique(np.searchsorted(asked, shares) + 1)
+    begin = 0
+    for end in ends.tolist():
+        yield begin, min(end, keys) - 1
+        begin = end
+
+
+def _merge_portion(
+    inquiry: Inquiry,
+    portion: tuple[int, int],
+    columns: list[Column],
+    rooms: list[ColumnRoom],
+    seeds: pa.Table | None,
+) -> None:
+    first, last = portion
+    requests, query = inquiry.requests, inquiry.query
+    statement, _ = _scan(inquiry, portion, seeded=seeds is not None)
+    batches = list(stream_copy(inquiry.connection, statement, [_ID, *columns]))
+    if seeds is not None:
+        ids = seeds.column(0).to_numpy()
+        begin, end = np.searchsorted(ids, [first, last + 1])
+        batches += seeds.slice(int(begin), int(end - begin)).to_batches()
+    blocks = RowBlocks(arrow_schema([_ID, *columns]), batches, ROWS_PER_BATCH)
+    del batches
+    width = len(columns) + 1
+    event = blocks.integers(width - 4, _LEAST)
+    available = blocks.integers(width - 3, _LEAST) if query.selection.available_column else event
+    created = blocks.integers(width - 2, _LEAST)
+    visible = np.maximum(event, available)
+    if query.created_by_request:
+        visible = np.maximum(visible, created)
+    whole = (first, last) == (0, requests.keys.num_rows - 1)
+    asked = slice(None) if whole else np.flatnonzero((requests.key_ids >= first) & (requests.key_ids <= last))
+    answer = np.full(len(requests) + 1, -1, dtype=np.int64)  # the last: of entity rows that ask for nothing
+    answer[:-1][asked] = latest_visible(
+        blocks.integers(0, _LEAST) - first,
+        event,
+        blocks.integers(width - 1, _LEAST),
+        available,
+        created,
+        visible,
+        last - first + 1,
+        np.ascontiguousarray(requests.key_ids[asked] - first),
+        np.ascontiguousarray(requests.times_us[asked]),
+        query.ttl_us,
+    )
+    taken = answer[requests.rows]
+    places = np.flatnonzero(taken >= 0)
+    taken = taken[places]
+    for number, room in enumerate(rooms):
+        blocks.take(number + 1, taken, room, places)
+
+
+def _seeds(inquiry: Inquiry, chunks: NDArray[np.int64] | None, columns: list[Column]) -> pa.Table:
+    """What each key's row was at the first request's moment, as the scan gives rows, by key."""
+    first = _first_moment(inquiry)
+    found = look_up(first, chunks, with_order=True)
+    hit = np.flatnonzero(found.index >= 0)
+    rows = found.rows.take(pa.array(found.index[hit]))
+    return pa.table([pa.array(hit), *rows.columns], schema=arrow_schema([_ID, *columns]))
+
+
+def _first_moment(inquiry: Inquiry) -> Inquiry:
+    """The inquiry that asks every key once, at the first moment."""
+    keys, requests = inquiry.requests.keys, inquiry.requests
+    numbers = np.arange(keys.num_rows, dtype=np.int64)
+    moments = np.full(keys.num_rows, requests.times_us[0], dtype=np.int64)
+    return Inquiry(
+        inquiry.connection, inquiry.query, Requests(keys, numbers, moments, numbers), inquiry.keys, inquiry.matches
+    )
+
+
+def _scan(inquiry: Inquiry, ids: tuple[int, int], *, seeded: bool) -> tuple[sql.Composable, list[Column]]:
     outputs, columns = inquiry.query.outputs(with_order=True)
     times_us = (int(inquiry.requests.times_us[0]), int(inquiry.requests.times_us[-1]))
-    return inquiry.query.scan(inquiry.keys, inquiry.matches, outputs, ids=ids, times_us=times_us), columns
-
-
-def _candidates(read: pa.Table, inquiry: Inquiry) -> CandidateRows:
-    event, available, created, sequence = (_int64(read.column(number - 4)) for number in range(4))
-    if inquiry.query.selection.available_column is None:
-        available = event
-    visible = np.maximum(event, available)
-    if inquiry.query.created_by_request:
-        visible = np.maximum(visible, created)
-    return CandidateRows(_int64(read.column(0)), event, available, created, sequence, visible)
-
-
-def _int64(column: pa.ChunkedArray) -> NDArray[np.int64]:
-    return np.asarray(column.cast(pa.int64()).fill_null(_LEAST).to_numpy(), dtype=np.int64)
+    scan = inquiry.query.scan(inquiry.keys, inquiry.matches, outputs, ids=ids, times_us=times_us, only_later=seeded)
+    return scan, columns

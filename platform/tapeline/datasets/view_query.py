@@ -217,6 +217,7 @@ class ViewQuery:
         *,
         ids: tuple[int, int],
         times_us: tuple[int, int],
+        only_later: bool = False,
     ) -> sql.Composable:
         """Every row that some request might take: its key's id, then the outputs.
 
@@ -232,6 +233,8 @@ class ViewQuery:
             First and last key to read.
         times_us
             First and last moment of the requests.
+        only_later
+            Leave out what was visible at the first moment.
         """
         s = self.selection
         first_us, last_us = times_us
@@ -240,6 +243,10 @@ class ViewQuery:
         if s.available_column:
             terms.append(sql.SQL("{} <= {}").format(_column(s.available_column), last))
         terms += self._created_terms(last)
+        if only_later:
+            names = [s.event_column, s.available_column, s.created_column if self.created_by_request else None]
+            visible = sql.SQL(", ").join(_column(name) for name in names if name)
+            terms.append(sql.SQL("greatest({}) > {}").format(visible, moment(first_us)))
         terms.append(sql.SQL("q.id BETWEEN {} AND {}").format(sql.Literal(ids[0]), sql.Literal(ids[1])))
         return sql.SQL("SELECT q.id, {outputs} FROM {table} AS s JOIN {keys} AS q ON true WHERE {terms}").format(
             outputs=outputs, table=_raw(s.table), keys=keys_table, terms=sql.SQL(" AND ").join(terms)

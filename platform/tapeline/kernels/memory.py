@@ -1,7 +1,7 @@
 """What generated programs and the loops that run them need below numba: addresses of arrays and functions, code kept apart.
 
 A compiled call with arrays copies seven words for each; a plan of 150 outputs makes two dozen such calls a row. Only generated
-code and :mod:`tapeline.kernels.driver` use addresses, of what their caller holds.
+code, :mod:`tapeline.kernels.driver` and :mod:`tapeline.kernels.copy_rows` use addresses, of what their caller holds.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ def address_of(_context: Any, array: Any) -> Any:
 
 def _array_at(dtype: Any, address: Any, size: Any) -> Any:
     vector = types.Array(dtype, 1, "C")
+    width = dtype.bitwidth // 8
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         view = arrayobj.make_array(vector)(context, builder)
@@ -40,8 +41,8 @@ def _array_at(dtype: Any, address: Any, size: Any) -> Any:
             view,
             data=where,
             shape=cgutils.pack_array(builder, [arguments[1]]),
-            strides=cgutils.pack_array(builder, [ir.Constant(ir.IntType(64), 8)]),
-            itemsize=ir.Constant(ir.IntType(64), 8),
+            strides=cgutils.pack_array(builder, [ir.Constant(ir.IntType(64), width)]),
+            itemsize=ir.Constant(ir.IntType(64), width),
             meminfo=None,
         )
         return view._getvalue()  # noqa: SLF001
@@ -59,6 +60,12 @@ def floats_at(_context: Any, address: Any, size: Any) -> Any:
 def integers_at(_context: Any, address: Any, size: Any) -> Any:
     """The int64 array of so many values at an address; it does not own them."""
     return _array_at(types.int64, address, size)
+
+
+@intrinsic
+def bytes_at(_context: Any, address: Any, size: Any) -> Any:
+    """The uint8 array of so many values at an address; it does not own them."""
+    return _array_at(types.uint8, address, size)
 
 
 @intrinsic
@@ -82,6 +89,45 @@ def call_section(_context: Any, section: Any, state_at: Any, row_at: Any, work_a
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 5), generate
+
+
+@intrinsic
+def call_get_copy_data(_context: Any, function: Any, connection: Any, buffer_at: Any) -> Any:
+    """Call libpq's ``int PQgetCopyData(PGconn *, char **, int)`` at an address, without waiting."""
+    word, number = ir.IntType(64), ir.IntType(32)
+    kind = ir.FunctionType(number, [word, word, number])
+
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        called = builder.inttoptr(arguments[0], kind.as_pointer())
+        length = builder.call(called, [arguments[1], arguments[2], ir.Constant(number, 1)])
+        return builder.sext(length, word)
+
+    return types.int64(*[types.int64] * 3), generate
+
+
+@intrinsic
+def call_consume_input(_context: Any, function: Any, connection: Any) -> Any:
+    """Call libpq's ``int PQconsumeInput(PGconn *)`` at an address: it takes in what has come, and does not wait."""
+    word, number = ir.IntType(64), ir.IntType(32)
+    kind = ir.FunctionType(number, [word])
+
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.sext(builder.call(builder.inttoptr(arguments[0], kind.as_pointer()), arguments[1:]), word)
+
+    return types.int64(*[types.int64] * 2), generate
+
+
+@intrinsic
+def call_free(_context: Any, function: Any, address: Any) -> Any:
+    """Call libpq's ``void PQfreemem(void *)`` at an address."""
+    word = ir.IntType(64)
+    kind = ir.FunctionType(ir.VoidType(), [word])
+
+    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        builder.call(builder.inttoptr(arguments[0], kind.as_pointer()), arguments[1:])
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 2), generate
 
 
 @intrinsic

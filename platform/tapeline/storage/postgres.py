@@ -77,3 +77,21 @@ def address_of(connection: psycopg.Connection[Any]) -> str:
     """The connection string that opens another connection like this one."""
     password = connection.info.password
     return make_conninfo(connection.info.dsn, **({"password": password} if password else {}))
+
+
+def sibling(connection: psycopg.Connection[Any]) -> psycopg.Connection[TupleRow]:
+    """Another connection to the same database, as the same role.
+
+    Raises
+    ------
+    UnavailableError
+        If the server refuses.
+    """
+    try:
+        return psycopg.connect(address_of(connection))
+    except psycopg.OperationalError as error:
+        raise UnavailableError(
+            f"PostgreSQL refuses another connection: {_reason(error)}",
+            where=f"database {connection.info.dbname}",
+            remedy="End connections that are not needed, or raise max_connections",
+        ) from error

@@ -1,0 +1,1 @@
+"""What the benchmarks of the offline store measure over: servers, tables of one-minute rows, entity rows, Feast stores."""

@@ -1,0 +1,70 @@
+"""One view of the database for all statements of a retrieval, over one connection or several."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from psycopg.pq import TransactionStatus
+from psycopg.rows import tuple_row
+
+from tapeline.storage.postgres import sibling
+
+READERS_MAX = 4
+"""Connections that one retrieval reads over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a retrieval reads from.
+
+    Attributes
+    ----------
+    connection
+        In a transaction.
+    readers
+        How many connections may read at once; 1 in a caller's transaction, whose own rows nobody else sees.
+    """
+
+    connection: psycopg.Connection[Any]
+    readers: int
+
+    @classmethod
+    @contextmanager
+    def of(cls, connection: psycopg.Connection[Any]) -> Iterator[Snapshot]:
+        """Take a snapshot, or stay in that of the transaction that the connection is in."""
+        own = connection.info.transaction_status == TransactionStatus.IDLE
+        with connection.transaction():
+            if own:
+                connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            _prepare(connection)
+            yield cls(connection, min(READERS_MAX, os.cpu_count() or 1) if own else 1)
+
+    @contextmanager
+    def connections(self, count: int) -> Iterator[list[psycopg.Connection[Any]]]:
+        """So many connections that see the same, this one first."""
+        with ExitStack() as stack:
+            with self.connection.cursor(row_factory=tuple_row) as cursor:
+                row = cursor.execute("SELECT pg_export_snapshot()").fetchone()
+                path = cursor.execute("SELECT current_setting('search_path')").fetchone()
+            name = str(row[0]) if row else ""
+            opened = [self.connection]
+            for _ in range(count - 1):
+                other = stack.enter_context(sibling(self.connection))
+                stack.enter_context(other.transaction(force_rollback=True))
+                other.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+                other.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(name)))
+                _prepare(other)
+                other.execute("SELECT set_config('search_path', %s, true)", path)
+                opened.append(other)
+            yield opened
+
+
+def _prepare(connection: psycopg.Connection[Any]) -> None:
+    # Compiling takes longer than these statements; and timestamps without a zone count as UTC.
+    connection.execute("SELECT set_config('jit', 'off', true), set_config('timezone', 'UTC', true)")
