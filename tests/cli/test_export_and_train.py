@@ -37,10 +37,13 @@ def run(database, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "error", "match"),
     [
-        (("AAPL", "MSFT", "session", None, None), ParameterError, "twice"),
-        (("rows.csv", None, "5m", None, None), ParameterError, "file of entity rows"),
-        (("absent.parquet", None, "session", None, None), ParameterError, "does not exist"),
-        (("all", None, "session", "2013-01-01T00:00:00", None), NaiveTimestampError, "--start"),
+        (("AAPL", None, "MSFT", "session", None, None), ParameterError, "twice"),
+        (("rows.csv", None, None, "5m", None, None), ParameterError, "file of entity rows"),
+        (("rows.csv", "SELECT 1", None, "session", None, None), ParameterError, "one of the two"),
+        (("absent.parquet", None, None, "session", None, None), ParameterError, "does not exist"),
+        (("all", None, None, "session", "2013-01-01T00:00:00", None), NaiveTimestampError, "--start"),
+        (("all", None, None, "change", "2013-01-01", None), ParameterError, "range"),
+        (("AAPL", None, None, "change", "2013-01-01", "2013-01-02"), ParameterError, "no symbols"),
     ],
 )
 def test_choices_that_contradict(options, error, match):
@@ -49,10 +52,13 @@ def test_choices_that_contradict(options, error, match):
 
 
 def test_days_and_moments():
-    chosen = export_commands._entities("AAPL, MSFT", None, "session", "2013-01-02", "2013-01-02")
+    chosen = export_commands._entities("AAPL, MSFT", None, None, "session", "2013-01-02", "2013-01-02")
     day = to_us("2013-01-02T00:00:00+00:00")
     assert (chosen.symbols, chosen.start_us, chosen.end_us) == (("AAPL", "MSFT"), day, day + DAY_US - 1)
-    assert export_commands._entities("all", None, "5m", None, None).symbols is None
+    assert export_commands._entities("all", None, None, "5m", None, None).symbols is None
+    changes = export_commands._entities("all", None, None, "change", "2013-01-02", "2013-01-02")
+    assert (changes.start_us, changes.end_us) == (day, day + DAY_US - 1)
+    assert export_commands._entities("all", "SELECT 1", None, "session", None, None).text == "SELECT 1"
 
 
 def test_training_without_a_registry_and_an_empty_one(run, tmp_path):

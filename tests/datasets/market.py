@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import polars as pl
 import psycopg
@@ -105,4 +107,5 @@ def open_market(connection: psycopg.Connection, count: int = 40, seed: int = 0) 
         values = random.normal(size=(count - skipped, 2))
         values[:3] = np.nan
         add_values(connection, symbol, part, values)
+    time.sleep(0.02)  # the safe horizon lies 10 ms back
     return sessions

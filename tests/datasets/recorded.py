@@ -106,7 +106,7 @@ def cells_by_hand(before: Path, after: Path) -> dict[tuple[Any, ...], tuple[Any,
 
 def _cells(folder: Path) -> dict[tuple[Any, ...], str]:
     cells = {}
-    for row in pq.read_table(folder / "data.parquet").to_pylist():
+    for row in pq.read_table(folder / "data").to_pylist():
         symbol, moment = row.pop("symbol"), row.pop("event_timestamp")
         cells |= {(symbol, moment, name): shown(value) for name, value in row.items()}
     return cells

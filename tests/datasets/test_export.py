@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from datetime import datetime
 
@@ -8,7 +7,6 @@ import numpy as np
 import polars as pl
 import psycopg
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from tapeline.core.errors import (
     EmptyDataError,
@@ -20,7 +18,7 @@ from tapeline.core.errors import (
     VintageError,
 )
 from tapeline.core.timestamps import MINUTE_US, from_us, to_us
-from tapeline.datasets import Generated, export, read_entities, rebuild
+from tapeline.datasets import Generated, export, read_data, rebuild
 from tapeline.datasets.manifest import read_manifest
 from tapeline.storage.view_decisions import promote, retire
 
@@ -38,7 +36,7 @@ def moments(table, name="event_timestamp"):
 
 def test_a_generated_data_set(connection, sessions, tmp_path):
     manifest = export(connection, PLAN, Generated(), tmp_path / "d", labels="direction:5d")
-    table = pq.read_table(tmp_path / "d" / "data.parquet")
+    table = read_data(tmp_path / "d")
     assert table.column_names == [
         "symbol",
         "event_timestamp",
@@ -76,7 +74,7 @@ def test_a_row_knows_nothing_that_was_not_available(connection, sessions, tmp_pa
         }
     )
     export(connection, PLAN, early, tmp_path / "d")
-    values = pq.read_table(tmp_path / "d" / "data.parquet").column("sma_3").to_pylist()
+    values = read_data(tmp_path / "d").column("sma_3").to_pylist()
     stored = [
         row[0]
         for row in connection.execute(
@@ -108,7 +106,7 @@ def test_choices_of_entity_rows(connection, sessions, tmp_path):
     grid = export(connection, PLAN, Generated(("BBB",), every="30m", start_us=start, end_us=end), tmp_path / "b")
     assert grid.row_count == 1 + 2 * 13
     kept = export(connection, PLAN, Generated(), tmp_path / "c", labels="direction:5d", keep_without_label=True)
-    table = pq.read_table(tmp_path / "c" / "data.parquet")
+    table = read_data(tmp_path / "c")
     assert kept.row_count == 70
     assert [table.column(name).null_count for name in ("label", "label_return", "label_end_timestamp")] == [10] * 3
 
@@ -141,11 +139,12 @@ def test_a_vintage_before_all_records(connection, sessions, tmp_path):
         export(connection, PLAN, Generated(), tmp_path / "d", as_of_us=to_us("2011-01-01T00:00:00+00:00"))
 
 
-def test_repeated_entity_rows(connection, sessions, tmp_path):
-    row = pl.DataFrame({"symbol": ["AAA"], "event_timestamp": [from_us(int(sessions.close_us[20]))]})
-    with pytest.raises(InvalidDataError, match="more than once"):
-        export(connection, PLAN, pl.concat([row, row]), tmp_path / "d")
-    assert list(tmp_path.iterdir()) == []
+def test_repeated_entity_rows_stay_as_they_are(connection, sessions, tmp_path):
+    row = pl.DataFrame({"symbol": ["AAA"], "event_timestamp": [from_us(int(sessions.close_us[20]) + LAG_US)]})
+    one = export(connection, PLAN, row, tmp_path / "one")
+    three = export(connection, PLAN, pl.concat([row] * 3), tmp_path / "three", slice_rows=2)
+    assert (one.row_count, three.row_count) == (1, 3)
+    assert read_data(tmp_path / "three").equals(pa.concat_tables([read_data(tmp_path / "one")] * 3))
 
 
 def test_a_folder_in_use_is_left_alone(connection, sessions, tmp_path):
@@ -162,17 +161,6 @@ def test_a_folder_in_use_is_left_alone(connection, sessions, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["d", "home"]
 
 
-def test_a_full_disk_leaves_nothing(connection, sessions, tmp_path, monkeypatch):
-    def full(*_args, **_options):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(pq, "write_table", full)
-    with pytest.raises(OSError, match="No space"):
-        export(connection, PLAN, Generated(), tmp_path / "d")
-    assert list(tmp_path.iterdir()) == []
-    assert connection.execute("SELECT count(*) FROM tapeline.datasets").fetchone() == (0,)
-
-
 def test_rows_of_an_open_writer_are_beyond_the_horizon(connection, sessions, database, tmp_path):
     with psycopg.connect(database) as writer:
         writer.execute("SELECT now()")
@@ -181,51 +169,9 @@ def test_rows_of_an_open_writer_are_beyond_the_horizon(connection, sessions, dat
         assert manifest.as_of_us < to_us(opened)
 
 
-@pytest.mark.parametrize("ending", ["csv", "parquet"])
-def test_entity_files(tmp_path, ending):
-    path = tmp_path / f"rows.{ending}"
-    if ending == "csv":
-        path.write_text("symbol,note,event_timestamp\nB,x,2013-03-01T16:00:00-05:00\nA,y,2013-03-01T21:00:00Z\n")
-    else:
-        aware = [from_us(to_us("2013-03-01T21:00:00+00:00"))] * 2
-        pl.DataFrame({"symbol": ["B", "A"], "event_timestamp": aware}).cast(
-            {"event_timestamp": pl.Datetime("ns", "UTC")}
-        ).write_parquet(path)
-    table = read_entities(path)
-    assert table.column_names == ["symbol", "event_timestamp"]
-    assert table.column("symbol").to_pylist() == ["A", "B"]
-    assert set(moments(table)) == {to_us("2013-03-01T21:00:00+00:00")}
-
-
-@pytest.mark.parametrize(
-    ("text", "error", "match"),
-    [
-        ("symbol,event_timestamp\nA,2013-03-01T21:00:00\n", NaiveTimestampError, "row 0"),
-        ("symbol,time\nA,2013-03-01T21:00:00Z\n", InvalidDataError, "lacks event_timestamp"),
-        ("symbol,event_timestamp\nA,\n", InvalidDataError, "row 0"),
-        ("symbol,event_timestamp\nA,2013-03-01T21:00:00Z\nA,noon\n", ParameterError, "row 1"),
-        ("symbol,event_timestamp\n", EmptyDataError, "no rows"),
-        ("", EmptyDataError, "empty"),
-    ],
-)
-def test_bad_entity_files(tmp_path, text, error, match):
-    path = tmp_path / "rows.csv"
-    path.write_text(text)
-    with pytest.raises(error, match=match):
-        read_entities(path)
-
-
-def test_absent_and_foreign_entity_files(tmp_path):
-    with pytest.raises(ParameterError, match="does not exist"):
-        read_entities(tmp_path / "rows.csv")
-    (tmp_path / "rows.json").write_text(json.dumps([]))
-    with pytest.raises(ParameterError, match="neither"):
-        read_entities(tmp_path / "rows.json")
-
-
 def test_the_grid_is_aligned(connection, sessions, tmp_path):
     export(connection, PLAN, Generated(("AAA",), every="30m"), tmp_path / "d")
-    got = moments(pq.read_table(tmp_path / "d" / "data.parquet")) - LAG_US
+    got = moments(read_data(tmp_path / "d")) - LAG_US
     assert (got % (30 * MINUTE_US) == 0).all()
     inside = np.searchsorted(sessions.open_us, got, side="left") - 1
     assert ((got > sessions.open_us[inside]) & (got <= sessions.close_us[inside])).all()
@@ -243,7 +189,7 @@ def test_a_meta_label_bets_on_the_side_that_a_feature_names(connection, sessions
     export(connection, PLAN, Generated(), tmp_path / "plain", labels="triple_barrier:5d:1")
     export(connection, PLAN, Generated(), tmp_path / "meta", labels="meta_label:5d:1:sma_3")
     keys = ["symbol", "event_timestamp"]
-    plain, meta = (pl.read_parquet(tmp_path / name / "data.parquet") for name in ("plain", "meta"))
+    plain, meta = (pl.from_arrow(read_data(tmp_path / name)) for name in ("plain", "meta"))
     both = meta.join(plain, on=keys, suffix="_plain")
     assert both.height == meta.height == plain.height > 0
     gain = np.sign(both["sma_3"].to_numpy()) * both["label_return_plain"].to_numpy()

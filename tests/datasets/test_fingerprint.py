@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import hashlib
+import json
+import struct
 from datetime import UTC, datetime
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -8,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tapeline.core.errors import InvalidDataError, ParameterError
-from tapeline.datasets.fingerprint import fingerprint
+from tapeline.datasets.fingerprint import BLOCK_ROWS, StreamingFingerprint, fingerprint
 
 KEYS = ("symbol", "event_timestamp")
 ROWS = st.lists(
@@ -102,13 +106,62 @@ def test_a_known_table_keeps_its_value():
             "value": [1.5, None],
         }
     )
-    assert fingerprint(table, KEYS).sha256 == "f4c47cebade1819aed1e92bddc85cc76691af64964f6c9f17e91d300cd7375ce"
+    assert fingerprint(table, KEYS).sha256 == "62efa794f1b2cf91cff0038dd9b81e61ffb1271f6034f90a03adc2334de934ba"
 
 
-def test_repeated_keys_are_refused():
-    table = pa.table({"symbol": ["A", "B", "A"], "event_timestamp": [1, 1, 1], "v": [1.0, 2.0, 3.0]})
-    with pytest.raises(InvalidDataError, match="symbol A"):
-        fingerprint(table, KEYS)
+@settings(max_examples=100, deadline=None)
+@given(rows=ROWS, cuts=st.lists(st.integers(0, 12), max_size=5), block=st.integers(1, 7))
+def test_how_rows_arrive_leaves_no_trace(rows, cuts, block):
+    """Tables of any size, however they fall into blocks; blocks are made small, so that rows fill several."""
+    table = make(rows)
+    bounds = [0, *sorted(min(cut, len(rows)) for cut in cuts), len(rows)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tapeline.datasets.fingerprint.BLOCK_ROWS", block)
+        expected = fingerprint(table)
+        with StreamingFingerprint(table.schema) as stream:
+            for begin, end in pairwise(bounds):
+                stream.update(table.slice(begin, end - begin))
+            assert stream.result() == expected
+
+
+def test_the_digest_of_a_column_is_what_the_format_says():
+    """The format in plain Python, over more than one block."""
+    count = BLOCK_ROWS + 3
+    values = np.arange(count) * 0.5
+    absent = np.arange(count) % 5 == 0
+    texts = [f"é{number % 11}" for number in range(count)]
+    table = pa.table({"v": pa.array(values, mask=absent), "t": texts})
+    numbers, words = hashlib.sha256(), hashlib.sha256()
+    for begin in range(0, count, BLOCK_ROWS):
+        block = range(begin, min(begin + BLOCK_ROWS, count))
+        bits = [int(not absent[row]) for row in block] + [0] * (-len(block) % 8)
+        numbers.update(
+            bytes(sum(bit << place for place, bit in enumerate(bits[at : at + 8])) for at in range(0, len(bits), 8))
+        )
+        numbers.update(b"".join(struct.pack("<d", 0.0 if absent[row] else values[row]) for row in block))
+        ones = [1] * len(block) + [0] * (-len(block) % 8)
+        words.update(
+            bytes(sum(bit << place for place, bit in enumerate(ones[at : at + 8])) for at in range(0, len(ones), 8))
+        )
+        words.update(b"".join(struct.pack("<q", len(texts[row].encode())) for row in block))
+        words.update("".join(texts[row] for row in block).encode())
+    columns = [["t", "text", words.hexdigest()], ["v", "float", numbers.hexdigest()]]
+    whole = hashlib.sha256(
+        b"tapeline fingerprint 2\n" + json.dumps([count, columns], separators=(",", ":")).encode()
+    ).hexdigest()
+    found = fingerprint(table)
+    assert found.columns == {"t": words.hexdigest(), "v": numbers.hexdigest()}
+    assert found.sha256 == whole
+
+
+def test_other_columns_than_announced_are_refused():
+    with StreamingFingerprint(pa.schema([("v", pa.int64())])) as stream:
+        with pytest.raises(InvalidDataError, match="not v"):
+            stream.update(pa.table({"w": [1]}))
+        with pytest.raises(InvalidDataError, match="column v"):
+            stream.update(pa.table({"v": ["1"]}))
+        stream.update(pa.table({"v": pa.array([1], pa.int16())}))
+        assert stream.result() == fingerprint(pa.table({"v": [1]}))
 
 
 def test_types_without_a_form():

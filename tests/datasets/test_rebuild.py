@@ -31,7 +31,7 @@ def test_the_same_bytes_again(connection, exported, tmp_path):
         assert result.differences == ()
         assert result.manifest == manifest
     rebuild(connection, tmp_path / "d", out_dir=tmp_path / "again")
-    one, two = ((tmp_path / name / "data.parquet").read_bytes() for name in ("d", "again"))
+    one, two = ((tmp_path / name / "data" / "part-00000.parquet").read_bytes() for name in ("d", "again"))
     assert one == two
     assert rebuild(connection, tmp_path / "again").same
 
@@ -79,11 +79,11 @@ def test_history_that_was_rewritten_is_named(connection, exported, tmp_path):
 
 
 def test_altered_or_missing_files(connection, exported, tmp_path):
-    rows = pq.read_table(tmp_path / "d" / "entities.parquet")
-    pq.write_table(rows.slice(1), tmp_path / "d" / "entities.parquet")
+    rows = pq.read_table(tmp_path / "d" / "entities" / "part-00000.parquet")
+    pq.write_table(rows.slice(1), tmp_path / "d" / "entities" / "part-00000.parquet")
     with pytest.raises(IntegrityError, match="entity rows"):
         rebuild(connection, tmp_path / "d")
-    (tmp_path / "d" / "entities.parquet").unlink()
+    (tmp_path / "d" / "entities" / "part-00000.parquet").unlink()
     with pytest.raises(IntegrityError, match="entity rows"):
         rebuild(connection, tmp_path / "d")
     (tmp_path / "d" / "manifest.json").write_text("{}")

@@ -86,7 +86,7 @@ def test_the_cells_named_are_those_in_which_two_exports_differ(
             record(market, symbols, event)
         compute(market, symbols)
         if given_rows:
-            entities = pq.read_table(folder / "before" / "entities.parquet")
+            entities = pq.read_table(folder / "before" / "entities")
         after = export(market, PLAN, entities, folder / "after", **choice)
         expected = cells_by_hand(folder / "before", folder / "after")
 
@@ -177,7 +177,7 @@ def test_another_version_of_the_view(market, tmp_path) -> None:
     view = PLAN.views[0]
     newer = replace(view, version=2, table="features.tiny__v2", features=("other", view.features[1]))
     export(market, PLAN, Generated(("AAA",)), tmp_path / "before")
-    same_rows = pq.read_table(tmp_path / "before" / "entities.parquet")
+    same_rows = pq.read_table(tmp_path / "before" / "entities")
     export(market, replace(PLAN, views=(newer,)), same_rows, tmp_path / "after")
     found = vintage_diff(market, *(exported_side(market, tmp_path / name) for name in ("before", "after")))
     assert set(found.by_feature) == {(view.output_names[0], "version")}

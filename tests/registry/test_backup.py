@@ -204,7 +204,7 @@ def test_vintages_rebuilds_and_later_corrections_survive(connection, other, tmp_
         again = rebuild(other, tmp_path / name)
         assert again.same
         assert again.manifest.content_sha256 == old.content_sha256
-    rows = pq.read_table(tmp_path / "early" / "entities.parquet")
+    rows = pq.read_table(tmp_path / "early" / "entities")
     for vintage_us in (first.as_of_us - 1, first.as_of_us, second.as_of_us - 1, second.as_of_us, None):
         here, there = (
             as_of_join(c, PLAN.views, rows, vintage_us=vintage_us, with_times=True) for c in (connection, other)

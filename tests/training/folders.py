@@ -10,16 +10,17 @@ import pyarrow as pa
 from tapeline.compute.sessions import SessionTimes
 from tapeline.core.hashing import sha256_json
 from tapeline.core.timestamps import format_us
-from tapeline.datasets.exporting import fingerprint_of
-from tapeline.datasets.folder import write_folder
+from tapeline.datasets.fingerprint import fingerprint
 from tapeline.datasets.labels import MISSING_US, LabelSpec, compute_labels
 from tapeline.datasets.manifest import (
+    MANIFEST_NAME,
     DatasetEntities,
     DatasetLabels,
     DatasetManifest,
     DatasetView,
     table_columns,
 )
+from tapeline.datasets.part_files import write_part
 from tapeline.datasets.plan import RetrievalPlan, ViewSelection
 from tapeline.datasets.prices import Prices, Splits
 from tapeline.features.request import FeatureRequest
@@ -75,7 +76,7 @@ def write_dataset(
         .filter(pa.array(known))
         .sort_by([("event_timestamp", "ascending"), ("symbol", "ascending")])
     )
-    content = fingerprint_of(table, plan)
+    content = fingerprint(table)
     manifest = DatasetManifest(
         service=plan.service,
         plan={**plan.to_dict(), "views": [{k: list(v) if isinstance(v, tuple) else v for k, v in view.items()} for view in plan.to_dict()["views"]]},
@@ -91,10 +92,11 @@ def write_dataset(
         last_event="",
         columns=table_columns(dict(zip(table.column_names, table.schema.types, strict=True)), content.columns),
         content_sha256=content.sha256,
+        parts=write_part(folder, 0, table, "none"),
         cpu="",
         libraries={},
     )  # fmt: skip
-    write_folder(folder, table, rows, manifest)
+    (folder / MANIFEST_NAME).write_text(manifest.to_text())
     return manifest
 
 

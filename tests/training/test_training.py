@@ -227,11 +227,11 @@ def test_the_cross_finds_its_averages(telling, names, expected):
 def test_altered_data_is_refused(sessions, tmp_path):
     folder = tmp_path / "d"
     write_dataset(folder, sessions, *random_walks(sessions, symbols=1))
-    table = pq.read_table(folder / "data.parquet")
-    pq.write_table(table.slice(1), folder / "data.parquet")
+    table = pq.read_table(folder / "data" / "part-00000.parquet")
+    pq.write_table(table.slice(1), folder / "data" / "part-00000.parquet")
     with pytest.raises(IntegrityError, match="SHA-256"):
         load_dataset(folder)
-    (folder / "data.parquet").write_bytes(b"PAR1")
+    (folder / "data" / "part-00000.parquet").write_bytes(b"PAR1")
     with pytest.raises(IntegrityError, match="cannot be read"):
         load_dataset(folder)
     with pytest.raises(IntegrityError, match="no data set manifest"):

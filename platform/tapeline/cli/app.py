@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date
 from typing import Annotated, Any
@@ -14,7 +14,16 @@ import typer
 from rich import box
 from rich.console import Console
 from rich.measure import Measurement
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -136,3 +145,46 @@ def progress(description: str, total: int | None = None) -> Iterator[Any]:
             bar.advance(task, count)
 
         yield advance
+
+
+class _RowsColumn(TextColumn):
+    """Rows so far, of how many, and how many a second."""
+
+    def __init__(self) -> None:
+        super().__init__("")
+
+    def render(self, task: Task) -> Text:
+        total = f" of {task.total:,.0f}" if task.total is not None else ""
+        speed = f", {task.speed:,.0f} rows/s" if task.speed else ""
+        return Text(f"{task.completed:,.0f}{total} rows{speed}" if task.completed or total else "")
+
+
+@contextmanager
+def row_progress(description: str) -> Iterator[Callable[[str, int, int | None], None]]:
+    """Show on standard error how many rows of which stage are done, how fast, and how long the rest takes.
+
+    Yields a callable ``show(stage, done, total)``. Nothing is drawn where standard error is no terminal.
+    """
+    with Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        _RowsColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=notices,
+        transient=True,
+        disable=not notices.is_terminal,
+    ) as bar:
+        stages = {"": bar.add_task(description, total=None)}
+
+        def show(stage: str, done: int, total: int | None) -> None:
+            if stage not in stages:
+                for task in stages.values():
+                    bar.remove_task(task)
+                stages.clear()
+                stages[stage] = bar.add_task(f"{description}: {stage}", total=total)
+            bar.update(stages[stage], completed=done, total=total)
+
+        yield show

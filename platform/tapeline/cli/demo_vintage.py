@@ -130,7 +130,7 @@ def _cells(folder: Path) -> dict[tuple[str, int, str], str]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = pq.read_table(folder / "data.parquet")
+    table = pq.read_table(folder / "data")
     symbols = table.column("symbol").to_pylist()
     moments = table.column("event_timestamp").cast(pa.int64()).to_pylist()
     return {

@@ -135,7 +135,7 @@ class _Asked:
         from tapeline.datasets.vintage_sides import asked_side
         from tapeline.feast_ext.resolve import retrieval_plan
 
-        chosen = _entities(self.entities, None, self.every, self.start, self.end)
+        chosen = _entities(self.entities, None, None, self.every, self.start, self.end)
         spec = LabelSpec.parse(self.labels) if self.labels is not None else None
         plan = retrieval_plan(self.repo, str(self.service))
         return asked_side(connection, plan, chosen, vintage_us, labels=spec, prices=self.prices)

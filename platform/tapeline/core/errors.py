@@ -150,7 +150,7 @@ class SchemaError(TapelineError):
 
 
 class AlreadyRunningError(TapelineError):
-    """The servers of this data folder run already."""
+    """The servers of this data folder run already, or another export writes to the same place."""
 
     exit_code = 3
 

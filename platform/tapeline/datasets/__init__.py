@@ -13,31 +13,37 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tapeline.datasets.entities import generate_entities, read_entities
+    from tapeline.datasets.entity_inputs import Generated, Query, VisibleMoments
     from tapeline.datasets.exporting import export
     from tapeline.datasets.fingerprint import Fingerprint
-    from tapeline.datasets.inputs import Generated
     from tapeline.datasets.labels import LabelSpec
     from tapeline.datasets.manifest import DatasetManifest, read_manifest
     from tapeline.datasets.plan import RetrievalPlan, ViewSelection
+    from tapeline.datasets.planning import explain
     from tapeline.datasets.point_in_time import as_of_join
+    from tapeline.datasets.production import Progress
+    from tapeline.datasets.reading import read_data, read_tables
     from tapeline.datasets.rebuilding import Rebuilt, rebuild
     from tapeline.datasets.vintage import as_of, safe_horizon
 
 _HOMES = {
     "DatasetManifest": "manifest",
     "Fingerprint": "fingerprint",
-    "Generated": "inputs",
+    "Generated": "entity_inputs",
     "LabelSpec": "labels",
+    "Progress": "production",
+    "Query": "entity_inputs",
     "Rebuilt": "rebuilding",
     "RetrievalPlan": "plan",
     "ViewSelection": "plan",
+    "VisibleMoments": "entity_inputs",
     "as_of": "vintage",
     "as_of_join": "point_in_time",
+    "explain": "planning",
     "export": "exporting",
-    "generate_entities": "entities",
-    "read_entities": "entities",
+    "read_data": "reading",
     "read_manifest": "manifest",
+    "read_tables": "reading",
     "rebuild": "rebuilding",
     "safe_horizon": "vintage",
 }
@@ -47,15 +53,19 @@ __all__ = [
     "Fingerprint",
     "Generated",
     "LabelSpec",
+    "Progress",
+    "Query",
     "Rebuilt",
     "RetrievalPlan",
     "ViewSelection",
+    "VisibleMoments",
     "as_of",
     "as_of_join",
+    "explain",
     "export",
-    "generate_entities",
-    "read_entities",
+    "read_data",
     "read_manifest",
+    "read_tables",
     "rebuild",
     "safe_horizon",
 ]

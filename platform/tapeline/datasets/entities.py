@@ -1,13 +1,13 @@
-"""Entity rows: which symbols at which moments. Read from a file, or generated from the venue's sessions."""
+"""Entity rows: which entities at which moments. Checked as they pass, or generated from the venue's sessions."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from tapeline.compute.sessions import SessionTimes
@@ -16,93 +16,106 @@ from tapeline.core.errors import (
     InvalidDataError,
     LimitError,
     NaiveTimestampError,
-    ParameterError,
     UnknownNameError,
 )
 from tapeline.core.timestamps import format_us, parse_duration_us, to_us
 
 SESSION = "session"
-ENTITY_ROWS_MAX = 50_000_000
+ENTITY_ROWS_MAX = 1_000_000_000
+BATCH_ROWS = 262_144
+"""Rows that are generated, or read from a file, at once."""
 TIME_COLUMN = "event_timestamp"
-_UTC = pa.timestamp("us", tz="UTC")
+UTC_US = pa.timestamp("us", tz="UTC")
 
 
-def read_entities(path: Path, columns: Sequence[str] = ("symbol",)) -> pa.Table:
-    """Entity rows from a Parquet or CSV file with the entity columns and ``event_timestamp``.
-
-    In CSV, moments are ISO 8601 with their zone. Other columns are left out.
+def require_columns(schema: pa.Schema, columns: Sequence[str], where: str) -> None:
+    """Refuse rows without one of the entity columns or their moment.
 
     Raises
     ------
-    ParameterError
-        If the file does not exist or has another ending.
+    InvalidDataError
+        If a column is missing.
+    """
+    missing = [name for name in (*columns, TIME_COLUMN) if name not in schema.names]
+    if missing:
+        raise InvalidDataError(
+            f"the entity rows lack {', '.join(missing)}",
+            where=f"{where}, columns {', '.join(schema.names)}",
+            remedy=f"Name the columns {', '.join((*columns, TIME_COLUMN))}",
+        )
+
+
+def checked(
+    rows: pa.Table, columns: Sequence[str], *, where: str, first_row: int = 0, allow_null: bool = False
+) -> pa.Table:
+    """Entity rows in Tapeline's types: the entity columns and ``event_timestamp``; other columns are left out.
+
+    Parameters
+    ----------
+    rows
+        They may lie in any order. Moments have a zone, or are ISO 8601 texts with one; finer ones than microseconds
+        are rounded down.
+    columns
+        The entity columns.
+    where, first_row
+        Where they come from, and the number of the first, for messages.
+    allow_null
+        Whether an entity column may be null.
+
+    Raises
+    ------
     InvalidDataError
         If a column is missing, or a value is missing or malformed; the message names the row.
     NaiveTimestampError
         If a moment has no time zone.
-    EmptyDataError
-        If there are no rows.
     """
-    if not path.is_file():
-        raise ParameterError(f"{path} does not exist", where="--entities", remedy="Give a file, or symbols, or all")
-    if path.suffix not in {".parquet", ".csv"}:
-        raise ParameterError(f"{path} is neither .parquet nor .csv", where="--entities")
-    try:
-        frame = pl.read_parquet(path) if path.suffix == ".parquet" else pl.read_csv(path, infer_schema=False)
-    except pl.exceptions.NoDataError:
-        raise EmptyDataError("the entity file is empty", where=str(path)) from None
-    except pl.exceptions.PolarsError as error:
-        raise InvalidDataError(f"the entity file cannot be read: {error}", where=str(path)) from None
-    missing = [name for name in (*columns, TIME_COLUMN) if name not in frame.columns]
-    if missing:
+    require_columns(rows.schema, columns, where)
+    for name in (TIME_COLUMN,) if allow_null else (*columns, TIME_COLUMN):
+        if rows.column(name).null_count:
+            row = first_row + pc.index(rows.column(name).is_null(), value=True).as_py()
+            raise InvalidDataError(f"{name} is missing", where=f"{where}, row {row}")
+    data = {name: _key(rows.column(name), name, where) for name in columns}
+    return pa.table(data | {TIME_COLUMN: _moments(rows.column(TIME_COLUMN), where, first_row)})
+
+
+def _key(column: pa.ChunkedArray, name: str, where: str) -> pa.ChunkedArray:
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if pa.types.is_timestamp(kind) and kind.tz is None:
+        raise NaiveTimestampError(f"of entity column {name}", where=where)
+    wanted = {
+        pa.types.is_integer(kind): pa.int64(),
+        pa.types.is_timestamp(kind): UTC_US,
+        pa.types.is_date(kind): pa.date32(),
+        pa.types.is_boolean(kind): pa.bool_(),
+        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind): pa.string(),
+        pa.types.is_null(kind): pa.string(),
+    }.get(True)
+    if wanted is None:
         raise InvalidDataError(
-            f"the entity file lacks {', '.join(missing)}",
-            where=f"{path}, columns {', '.join(frame.columns)}",
-            remedy=f"Name its columns {', '.join((*columns, TIME_COLUMN))}",
+            f"entity column {name} holds {kind}", where=where, remedy="Use text, integers, dates, moments or booleans"
         )
-    frame = frame.select(*columns, TIME_COLUMN)
-    if frame.is_empty():
-        raise EmptyDataError(
-            "the entity file has no rows", where=str(path), remedy="Write a row for each symbol and moment"
-        )
-    for name in frame.columns:
-        if frame[name].null_count():
-            row = int(frame[name].is_null().arg_true()[0])
-            raise InvalidDataError(f"{name} is missing", where=f"{path}, row {row}")
-    kind = frame.schema[TIME_COLUMN]
-    if kind == pl.String:
-        moments = [to_us(text, where=f"{path}, row {row}") for row, text in enumerate(frame[TIME_COLUMN])]
-        frame = frame.with_columns(pl.Series(TIME_COLUMN, moments, pl.Int64).cast(pl.Datetime("us", "UTC")))
-    elif not isinstance(kind, pl.Datetime):
-        raise InvalidDataError(f"{TIME_COLUMN} holds {kind}, not timestamps", where=str(path))
-    elif kind.time_zone is None:
-        raise NaiveTimestampError(frame[TIME_COLUMN][0], where=f"{path}, row 0, column {TIME_COLUMN}")
-    return _typed(frame.to_arrow(), columns)
+    try:
+        return column.cast(kind).cast(wanted)
+    except pa.ArrowInvalid as error:
+        raise InvalidDataError(f"entity column {name} does not fit {wanted}: {error}", where=where) from None
 
 
-def entity_table(rows: pa.Table | pl.DataFrame, columns: Sequence[str] = ("symbol",)) -> pa.Table:
-    """Entity rows from a table in memory: entity columns and an aware ``event_timestamp``; other columns are left out.
-
-    Raises
-    ------
-    InvalidDataError, NaiveTimestampError, EmptyDataError
-        As `read_entities`.
-    """
-    table = rows.to_arrow() if isinstance(rows, pl.DataFrame) else rows
-    missing = [name for name in (*columns, TIME_COLUMN) if name not in table.column_names]
-    if missing:
-        raise InvalidDataError(f"the entity rows lack {', '.join(missing)}", where=f"columns {table.column_names}")
-    if table.num_rows == 0:
-        raise EmptyDataError("there are no entity rows")
-    kind = table.schema.field(TIME_COLUMN).type
+def _moments(column: pa.ChunkedArray, where: str, first_row: int) -> pa.ChunkedArray:
+    kind = column.type
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        try:
+            return column.cast(pa.string()).cast(UTC_US)
+        except pa.ArrowInvalid:  # one by one, which also names the row
+            texts = column.to_pylist()
+            found = [to_us(text, where=f"{where}, row {first_row + row}") for row, text in enumerate(texts)]
+            return pa.chunked_array([pa.array(found, pa.int64()).cast(UTC_US)])
     if not pa.types.is_timestamp(kind):
-        raise InvalidDataError(f"{TIME_COLUMN} holds {kind}, not timestamps", where="entity rows")
+        raise InvalidDataError(f"{TIME_COLUMN} holds {kind}, not timestamps", where=where)
     if kind.tz is None:
-        raise NaiveTimestampError(table.column(TIME_COLUMN)[0], where=f"entity rows, column {TIME_COLUMN}")
-    for name in (*columns, TIME_COLUMN):
-        if table.column(name).null_count:
-            raise InvalidDataError(f"{name} is missing in some entity rows", where="entity rows")
-    return _typed(table, columns)
+        raise NaiveTimestampError(column[0], where=f"{where}, row {first_row}, column {TIME_COLUMN}")
+    if kind.unit == "ns":  # Arrow's cast would round moments before 1970 up
+        return pa.chunked_array([pa.array(column.cast(pa.int64()).to_numpy() // 1_000).cast(UTC_US)])
+    return column.cast(UTC_US)
 
 
 def generate_entities(
@@ -114,8 +127,8 @@ def generate_entities(
     lag_us: int = 0,
     start_us: int | None = None,
     end_us: int | None = None,
-) -> pa.Table:
-    """Entity rows at each session's close, or on a grid inside each session.
+) -> Iterator[pa.Table]:
+    """Entity rows at each session's close, or on a grid inside each session, ordered by time, then symbol.
 
     Parameters
     ----------
@@ -140,66 +153,75 @@ def generate_entities(
     EmptyDataError
         If no row remains.
     LimitError
-        If there would be more than 50 million.
+        If the grid is finer than any session could be read at.
     """
-    chosen = list(dict.fromkeys(symbols)) if symbols is not None else sorted(lifetimes)
+    chosen = sorted(set(symbols)) if symbols is not None else sorted(lifetimes)
     for symbol in chosen:
         if symbol not in lifetimes:
             raise UnknownNameError("symbol", symbol, lifetimes)
     if not chosen:
         raise EmptyDataError("no symbol has data", remedy="Ingest the source first: tapeline ingest --help")
-    first = min(lifetimes[symbol][0] for symbol in chosen)
-    last = max(lifetimes[symbol][1] for symbol in chosen)
-    grid = _grid(sessions, every, first, last)
-    parts: list[NDArray[np.int64]] = []
-    for symbol in chosen:
-        born, died = lifetimes[symbol]
-        moments = grid[(grid >= born) & (grid <= died)] + lag_us
-        if start_us is not None:
-            moments = moments[moments >= start_us]
-        if end_us is not None:
-            moments = moments[moments <= end_us]
-        parts.append(moments)
-    count = sum(map(len, parts))
-    if count > ENTITY_ROWS_MAX:
-        raise LimitError(f"{count} entity rows are more than {ENTITY_ROWS_MAX}", remedy="Choose a shorter span")
-    if count == 0:
-        span = f"{format_us(first)} to {format_us(last)}"
+    born, died = (np.array([lifetimes[symbol][side] for symbol in chosen]) for side in (0, 1))
+    low = int(born.min()) if start_us is None else max(int(born.min()), start_us - lag_us)
+    high = int(died.max()) if end_us is None else min(int(died.max()), end_us - lag_us)
+    names = pa.array(chosen, pa.string())
+    empty = True
+    for grid in _grid(sessions, every, low, high, moments_max=max(1, BATCH_ROWS // len(chosen))):
+        row, who = np.nonzero((grid[:, None] >= born) & (grid[:, None] <= died))
+        if len(row):
+            empty = False
+            yield pa.table(
+                {"symbol": names.take(pa.array(who)), TIME_COLUMN: pa.array(grid[row] + lag_us).cast(UTC_US)}
+            )
+    if empty:
+        span = f"{format_us(int(born.min()))} to {format_us(int(died.max()))}"
         raise EmptyDataError(
             "no entity row lies in the chosen span", where=f"data from {span}", remedy="Choose another span"
         )
-    names = np.repeat(np.asarray(chosen, dtype=object), [len(part) for part in parts])
-    table = pa.table(
-        {
-            "symbol": pa.array(names, pa.string()),
-            TIME_COLUMN: pa.array(np.concatenate(parts)).cast(_UTC),
-        }
-    )
-    return _typed(table, ("symbol",))
 
 
-def _grid(sessions: SessionTimes, every: str, first_us: int, last_us: int) -> NDArray[np.int64]:
+def _grid(
+    sessions: SessionTimes, every: str, first_us: int, last_us: int, *, moments_max: int
+) -> Iterator[NDArray[np.int64]]:
+    """The moments from `first_us` to `last_us`, ascending, so many at a time."""
     here = (sessions.close_us >= first_us) & (sessions.open_us <= last_us)
+    opens, closes = sessions.open_us[here], sessions.close_us[here]
     if every == SESSION:
-        return sessions.close_us[here]
-    width = parse_duration_us(every)
-    low = sessions.open_us[here] // width + 1
-    high = sessions.close_us[here] // width
+        low, high, width = closes, closes, 1
+    else:
+        width = parse_duration_us(every)
+        low, high = opens // width + 1, closes // width
     steps = np.maximum(high - low + 1, 0)
-    if int(steps.sum()) > ENTITY_ROWS_MAX:
+    if len(steps) and int(steps.max()) > ENTITY_ROWS_MAX:
         raise LimitError(f"a grid of {every} has more than {ENTITY_ROWS_MAX} moments", remedy="Use a wider one")
-    starts = np.repeat(low - np.concatenate([[0], np.cumsum(steps)[:-1]]), steps)
-    return (starts + np.arange(int(steps.sum()))) * width
+    ends = np.cumsum(steps)
+    total = int(ends[-1]) if len(ends) else 0
+    for begin, end in pairwise([*range(0, total, moments_max), total]):
+        number = np.arange(begin, end)
+        session = np.searchsorted(ends, number, side="right")
+        moments = (low[session] + number - (ends[session] - steps[session])) * width
+        inside = moments[(moments >= first_us) & (moments <= last_us)]
+        if len(inside):
+            yield inside
 
 
-def _typed(table: pa.Table, columns: Sequence[str]) -> pa.Table:
-    """The entity and time columns in Tapeline's types, ordered by time, then entity."""
-    moments = table.column(TIME_COLUMN)
-    if moments.type.unit == "ns":
-        moments = pa.array(moments.cast(pa.int64()).to_numpy() // 1_000).cast(_UTC)
-    data = {name: table.column(name) for name in columns} | {TIME_COLUMN: moments.cast(_UTC)}
-    for name in columns:
-        kind = data[name].type
-        if pa.types.is_large_string(kind) or pa.types.is_string_view(kind) or pa.types.is_dictionary(kind):
-            data[name] = data[name].cast(pa.string())
-    return pa.table(data).sort_by([(name, "ascending") for name in (TIME_COLUMN, *columns)])
+def require_known(symbols: Sequence[str], known: Mapping[str, object], where: str) -> None:
+    """Refuse symbols without data.
+
+    Raises
+    ------
+    UnknownNameError
+        If one is not known; the message names the nearest.
+    """
+    for symbol in symbols:
+        if symbol not in known:
+            raise UnknownNameError("symbol", symbol, known, where=where)
+
+
+def too_many(rows: int) -> LimitError:
+    """The error of an entity set past its limit."""
+    return LimitError(
+        f"there are more than {rows:,} entity rows",
+        where="export",
+        remedy="Export shorter spans into folders of their own",
+    )

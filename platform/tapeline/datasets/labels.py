@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -203,8 +203,7 @@ def compute_labels(
         raise EmptyDataError(
             f"calendar {sessions.calendar} begins after {format_us(int(event_us.min()))}", where="labels"
         )
-    for symbol in dict.fromkeys(symbols.tolist()):
-        mine = np.flatnonzero(symbols == symbol)
+    for symbol, mine in _rows_of(symbols):
         one = prices.get(symbol, NO_PRICES)
         label = _by_hours if spec.hours else _by_sessions
         value[mine], change[mine], end_us[mine] = label(spec, event_us[mine], one, sessions)
@@ -215,6 +214,16 @@ def compute_labels(
     missing = np.isnan(value)
     change[missing], end_us[missing] = np.nan, MISSING_US
     return Labels(value, change, end_us)
+
+
+def _rows_of(symbols: NDArray[Any]) -> Iterator[tuple[str, NDArray[np.int64]]]:
+    """Each symbol and the numbers of its rows, ascending."""
+    number: dict[str, int] = {}
+    codes = np.fromiter((number.setdefault(symbol, len(number)) for symbol in symbols.tolist()), np.int64, len(symbols))
+    order = np.argsort(codes, kind="stable")
+    ends = np.cumsum(np.bincount(codes, minlength=len(number)))
+    begins = ends - np.bincount(codes, minlength=len(number))
+    yield from ((symbol, order[begin:end]) for symbol, begin, end in zip(number, begins, ends, strict=True))
 
 
 def _by_sessions(spec: LabelSpec, event_us: NDArray[np.int64], prices: Prices, sessions: SessionTimes) -> Columns:

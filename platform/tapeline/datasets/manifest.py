@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -10,12 +11,15 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, ValidationError
 
 from tapeline.core.errors import IntegrityError
+from tapeline.datasets.fingerprint import FINGERPRINT_FORMAT
 from tapeline.datasets.labels import LabelSpec
+from tapeline.datasets.part_files import PartFile, PartitionBy
 from tapeline.datasets.plan import RetrievalPlan
 
 MANIFEST_NAME = "manifest.json"
-DATA_NAME = "data.parquet"
-ENTITIES_NAME = "entities.parquet"
+DATA_NAME = "data"
+ENTITIES_NAME = "entities"
+FORMAT: Literal[2] = 2
 _LIBRARIES = ("numpy", "polars", "pyarrow", "psycopg", "exchange_calendars", "tapeline")
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -44,11 +48,12 @@ class DatasetColumn(_Part):
 
 
 class DatasetEntities(_Part):
-    """The entity rows, kept beside the data."""
+    """The entity rows, kept beside the data in time order: ``entities/part-00000.parquet`` and so on."""
 
     description: str
     rows: int
     sha256: Sha256
+    parts: int = 1
 
 
 class DatasetLabels(_Part):
@@ -63,9 +68,14 @@ class DatasetLabels(_Part):
 
 
 class DatasetManifest(_Part):
-    """The whole manifest."""
+    """The whole manifest.
 
-    format: Literal[1] = 1
+    ``parts`` are the files of ``data/`` in the order of the rows. The fingerprints of other formats cannot be compared
+    with this one's.
+    """
+
+    format: Literal[2] = FORMAT
+    fingerprint_format: Literal[2] = FINGERPRINT_FORMAT
     service: str
     plan: dict[str, JsonValue]
     views: tuple[DatasetView, ...]
@@ -78,12 +88,14 @@ class DatasetManifest(_Part):
     last_event: str
     columns: tuple[DatasetColumn, ...]
     content_sha256: Sha256
+    partition_by: PartitionBy = "none"
+    parts: tuple[PartFile, ...]
     cpu: str
     libraries: dict[str, str]
 
     @property
     def retrieval_plan(self) -> RetrievalPlan:
-        """The plan that :func:`tapeline.datasets.exporting.build` needs."""
+        """The plan that the rows were joined by."""
         return RetrievalPlan.from_dict(self.plan)
 
     @property
@@ -107,11 +119,13 @@ def read_manifest(path: Path) -> DatasetManifest:
     Raises
     ------
     IntegrityError
-        If it is missing or breaks a rule of the format; the message names each fault.
+        If it is missing, of an older format, or breaks a rule of the format; the message names each fault.
     """
     file = path / MANIFEST_NAME if path.is_dir() else path
     try:
-        return DatasetManifest.model_validate_json(file.read_bytes())
+        text = file.read_bytes()
+        _refuse_other_format(text, file)
+        return DatasetManifest.model_validate_json(text)
     except FileNotFoundError:
         raise IntegrityError(
             "there is no data set manifest", where=str(file), remedy="Make a data set with: tapeline export"
@@ -119,6 +133,19 @@ def read_manifest(path: Path) -> DatasetManifest:
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'manifest'}: {e['msg']}" for e in error.errors()[:5])
         raise IntegrityError(f"the data set's manifest is wrong: {faults}", where=str(file)) from None
+
+
+def _refuse_other_format(text: bytes, file: Path) -> None:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return  # the validation says what is wrong
+    if isinstance(found, dict) and isinstance(found.get("format"), int) and found["format"] != FORMAT:
+        raise IntegrityError(
+            f"the data set has format {found['format']}; this version of Tapeline writes and compares format {FORMAT}",
+            where=str(file),
+            remedy="Export it again with the manifest's as_of as --as-of",
+        )
 
 
 def library_versions(names: tuple[str, ...] = _LIBRARIES) -> dict[str, str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -148,3 +149,67 @@ def _spread(found: Found, requests: Requests) -> pa.Table:
     """The found rows, one for each entity row; nulls where there is none."""
     index = np.append(found.index, -1)[requests.rows]  # the last: of entity rows that ask for nothing
     return found.rows.take(pa.array(index, mask=index < 0))
+
+
+@dataclass(frozen=True, slots=True)
+class JoinEstimate:
+    """What `as_of_join` would do for one view, without doing it.
+
+    Attributes
+    ----------
+    view
+        Such as ``daily@v1``.
+    method
+        ``lookup`` or ``merge``, whichever costs less.
+    requests
+        Distinct (keys, time) pairs.
+    lookup_cost, merge_cost
+        In PostgreSQL's cost units.
+    merge_rows
+        Stored rows that the merge would read.
+    chunks
+        Chunks of the view's hypertable; 0 for a plain table or a query.
+    """
+
+    view: str
+    method: Literal["lookup", "merge"]
+    requests: int
+    lookup_cost: float
+    merge_cost: float
+    merge_rows: float
+    chunks: int
+
+
+def estimate_join(
+    connection: psycopg.Connection[Any],
+    selections: Sequence[ViewSelection],
+    entity_rows: pa.Table,
+    *,
+    vintage_us: int | None = None,
+    time_column: str = "event_timestamp",
+) -> list[JoinEstimate]:
+    """How `as_of_join` would find the rows of each view for these entity rows, and PostgreSQL's estimates of it."""
+    times_us = times_of(entity_rows, time_column)
+    found = []
+    with Snapshot.of(connection) as snapshot:
+        for selection in selections:
+            requests = distinct_requests(entity_rows, selection.entity_columns, times_us)
+            if len(requests) == 0:
+                continue
+            query = ViewQuery.of(connection, selection, vintage_us=vintage_us)
+            with Inquiry.opened(snapshot.connection, query, requests) as inquiry:
+                chunks = chunk_starts(snapshot.connection, selection)
+                merging = estimate_merge(inquiry, chunks)
+                looking = estimate_lookups(inquiry, chunks)
+            found.append(
+                JoinEstimate(
+                    f"{selection.view}@v{selection.version}",
+                    "merge" if merging.cost < looking else "lookup",
+                    len(requests),
+                    looking,
+                    merging.cost,
+                    merging.rows,
+                    0 if chunks is None else len(chunks),
+                )
+            )
+    return found

@@ -74,6 +74,22 @@ _SPLITS = """
     WHERE NOT deleted
     ORDER BY symbol, event_timestamp, sequence, available_timestamp
 """
+# The newest price of each symbol, by the index: a version counts where no later one of the same row does.
+_LAST_PRICES = """
+    SELECT wanted.symbol, newest.event_timestamp, newest.price
+    FROM unnest({symbols}::text[]) AS wanted(symbol) CROSS JOIN LATERAL (
+        SELECT t.event_timestamp, t.{price} AS price FROM {table} t
+        WHERE t.source = {source} AND t.symbol = wanted.symbol AND t.created_timestamp <= {vintage}
+            AND t.event_timestamp BETWEEN {first} AND {last}
+            AND NOT t.deleted AND t.{price} > 0 AND t.{price} < 'Infinity'
+            AND NOT EXISTS (
+                SELECT FROM {table} n
+                WHERE n.source = t.source AND n.symbol = t.symbol AND n.event_timestamp = t.event_timestamp
+                    AND n.sequence = t.sequence AND n.created_timestamp <= {vintage}
+                    AND (n.created_timestamp, n.available_timestamp) > (t.created_timestamp, t.available_timestamp))
+        ORDER BY t.event_timestamp DESC LIMIT 1) newest
+    ORDER BY wanted.symbol
+"""
 _LIFETIMES = """
     SELECT symbol, min(event_timestamp) AS first, max(event_timestamp) AS last FROM {table}
     WHERE source = {source} AND created_timestamp <= {vintage} AND NOT deleted
@@ -109,8 +125,40 @@ def read_prices(
     first_us, last_us
         Bounds of the events that are needed, both included.
     """
+    parts = _parts(kind, source, symbols, vintage_us, first_us, last_us)
+    splits = {
+        symbol: Splits(_moments(part[0]), _moments(part[1]), part[3], _moments(part[2]))
+        for symbol, part in _by_symbol(connection, sql.SQL(_SPLITS).format(**parts))
+    }
+    return {
+        symbol: Prices(_moments(part[0]), part[1], splits.get(symbol, _NO_SPLITS))
+        for symbol, part in _by_symbol(connection, sql.SQL(_PRICES).format(**parts))
+    }
+
+
+def last_prices(
+    connection: psycopg.Connection[Any],
+    kind: str,
+    source: str,
+    symbols: Sequence[str],
+    *,
+    vintage_us: int,
+    first_us: int,
+    last_us: int,
+) -> dict[str, tuple[int, float]]:
+    """Event and value of the last price of each symbol that `read_prices` would give for the same choices."""
+    parts = _parts(kind, source, symbols, vintage_us, first_us, last_us)
+    return {
+        symbol: (int(_moments(part[0])[0]), float(part[1][0]))
+        for symbol, part in _by_symbol(connection, sql.SQL(_LAST_PRICES).format(**parts))
+    }
+
+
+def _parts(
+    kind: str, source: str, symbols: Sequence[str], vintage_us: int, first_us: int, last_us: int
+) -> dict[str, Any]:
     table, price = _TABLES[kind]
-    parts: dict[str, Any] = {
+    return {
         "table": sql.Identifier("tapeline", table),
         "price": sql.Identifier(price),
         "source": sql.Literal(source),
@@ -119,14 +167,6 @@ def read_prices(
         "first": sql.Literal(from_us(first_us)),
         "last": sql.Literal(from_us(last_us)),
         "reach": sql.Literal(1 if kind == "bars" else 0),
-    }
-    splits = {
-        symbol: Splits(_moments(part[0]), _moments(part[1]), part[3], _moments(part[2]))
-        for symbol, part in _by_symbol(connection, sql.SQL(_SPLITS).format(**parts))
-    }
-    return {
-        symbol: Prices(_moments(part[0]), part[1], splits.get(symbol, _NO_SPLITS))
-        for symbol, part in _by_symbol(connection, sql.SQL(_PRICES).format(**parts))
     }
 
 

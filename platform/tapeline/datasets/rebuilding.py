@@ -3,31 +3,38 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pyarrow as pa
-import pyarrow.parquet as pq
 from psycopg.types.json import Jsonb
 
 from tapeline.core.errors import IntegrityError
-from tapeline.datasets.entities import TIME_COLUMN
-from tapeline.datasets.exporting import build, fingerprint_of
-from tapeline.datasets.fingerprint import Fingerprint, fingerprint
-from tapeline.datasets.folder import check_folder, write_folder
+from tapeline.core.hashing import sha256_json
+from tapeline.core.timestamps import format_us
+from tapeline.datasets.assembly import Assembled, Assembly
+from tapeline.datasets.database import ReadDatabase
+from tapeline.datasets.entity_inputs import EntityStream
+from tapeline.datasets.exporting import database_name
+from tapeline.datasets.fingerprint import fingerprint
 from tapeline.datasets.inputs import PriceSource, describe_views
 from tapeline.datasets.manifest import (
     ENTITIES_NAME,
     DatasetManifest,
+    DatasetView,
     cpu_name,
     library_versions,
     read_manifest,
     table_columns,
 )
+from tapeline.datasets.ordering import OrderedRows, read_rows, verify_ordered
+from tapeline.datasets.production import Job, Notify, Progress, as_context, produce
+from tapeline.datasets.slices import Recipe, make_slices
 from tapeline.datasets.vintage import resolve_vintage
+from tapeline.datasets.workfolder import check_folder
 
 _TABLE_NAME = re.compile(r'(?:\w+|"[^"]+")(?:\.(?:\w+|"[^"]+"))?')
 
@@ -78,9 +85,12 @@ def rebuild(
     *,
     out_dir: Path | None = None,
     overwrite: bool = False,
-    notify: Callable[[str], object] = lambda _: None,
+    restart: bool = False,
+    notify: Notify = lambda _: None,
 ) -> Rebuilt:
     """Make a data set again from what its manifest says and the entity rows beside it.
+
+    It is made in slices, as an export is, and takes as long; one that is written to a folder goes on where it was killed.
 
     Parameters
     ----------
@@ -92,8 +102,10 @@ def rebuild(
         Where to write the rebuilt data set; none: it is only compared.
     overwrite
         Replace a folder that holds a data set.
+    restart
+        Throw away what an earlier, unfinished rebuild to the same folder left.
     notify
-        Told what is being done.
+        Told what is being done and how many rows are.
 
     Raises
     ------
@@ -102,43 +114,82 @@ def rebuild(
         database never exported.
     VintageError
         If the database's safe horizon lies before the data set's vintage.
+    ParameterError, AlreadyRunningError, LimitError, UnavailableError
+        As `tapeline.datasets.production.produce`.
     """
     if out_dir is not None:
         check_folder(out_dir, overwrite=overwrite)
     manifest = read_manifest(manifest_path)
     folder = manifest_path if manifest_path.is_dir() else manifest_path.parent
-    rows = read_entity_rows(folder, manifest)
+    notify(Progress("entity rows", 0, manifest.entities.rows))
+    entities = read_entity_rows(folder, manifest)
     refuse_foreign_queries(connection, manifest)
     resolve_vintage(connection, manifest.as_of_us)
-    plan = manifest.retrieval_plan
-    views = describe_views(connection, plan)
+    views = describe_views(connection, manifest.retrieval_plan)
+    recipe = _recipe(manifest)
+    if out_dir is None:
+        content = _compare(connection, recipe, entities, notify)
+        rebuilt = _rebuilt(manifest, views, content)
+        if rebuilt.content_sha256 == manifest.content_sha256:
+            rebuilt = rebuilt.model_copy(update={"parts": manifest.parts})
+    else:
+        job = Job(
+            asked={
+                "database": database_name(connection),
+                "manifest": sha256_json(manifest.model_dump(mode="json")),
+                "view definitions": [view.model_dump(mode="json") for view in views],
+                "libraries": library_versions(),
+                "processor": cpu_name(),
+            },
+            recipe=recipe,
+            entities=lambda _: as_context(EntityStream(read_rows(entities.files))),
+            repeatable=True,
+            finish=lambda _connection, _recipe, _rows, content: _rebuilt(manifest, views, content),
+            partition_by=manifest.partition_by,
+        )
+        rebuilt = produce(connection, job, out_dir, overwrite=overwrite, restart=restart, notify=notify)
+    return Rebuilt(rebuilt, manifest.content_sha256, _differences(manifest, rebuilt))
+
+
+def _recipe(manifest: DatasetManifest) -> Recipe:
     labels = manifest.labels
-    table, missing = build(
-        connection,
-        plan,
-        rows,
+    return Recipe(
+        manifest.retrieval_plan,
         manifest.as_of_us,
         manifest.label_spec,
         PriceSource(labels.source, labels.kind, labels.calendar) if labels else None,
-        keep_without_label=labels.kept_without_label if labels else False,
-        notify=notify,
+        labels.kept_without_label if labels else False,
     )
-    notify("fingerprint")
-    content = fingerprint_of(table, plan)
-    rebuilt = manifest.model_copy(
+
+
+def _compare(connection: psycopg.Connection[Any], recipe: Recipe, entities: OrderedRows, notify: Notify) -> Assembled:
+    with (
+        closing(Assembly(None, "none")) as assembly,
+        ReadDatabase(connection, pinned=recipe.pinned).opened() as database,
+    ):
+        slices = make_slices(database, recipe, entities, slice_rows=recipe.slice_rows)
+        return assembly.take_all(slices, lambda rows: notify(Progress("rows", rows, entities.rows)))
+
+
+def _rebuilt(manifest: DatasetManifest, views: tuple[DatasetView, ...], content: Assembled) -> DatasetManifest:
+    schema = content.schema if content.schema is not None else pa.schema([])
+    found = content.fingerprint or fingerprint(schema.empty_table())
+    labels = manifest.labels
+    span = [format_us(moment) for moment in content.span_us] if content.span_us else ["", ""]
+    return manifest.model_copy(
         update={
             "views": views,
-            "labels": labels.model_copy(update={"without_label": missing}) if labels else None,
-            "row_count": table.num_rows,
-            "columns": table_columns(dict(zip(table.column_names, table.schema.types, strict=True)), content.columns),
-            "content_sha256": content.sha256,
+            "labels": labels.model_copy(update={"without_label": content.without_label}) if labels else None,
+            "row_count": content.rows,
+            "first_event": span[0],
+            "last_event": span[1],
+            "columns": table_columns(dict(zip(schema.names, schema.types, strict=True)), found.columns),
+            "content_sha256": found.sha256,
+            "parts": content.parts,
             "cpu": cpu_name(),
             "libraries": library_versions(),
         }
     )
-    if out_dir is not None:
-        write_folder(out_dir, table, rows, rebuilt)
-    return Rebuilt(rebuilt, manifest.content_sha256, _differences(manifest, rebuilt, content))
 
 
 def refuse_foreign_queries(connection: psycopg.Connection[Any], manifest: DatasetManifest) -> None:
@@ -165,7 +216,7 @@ def refuse_foreign_queries(connection: psycopg.Connection[Any], manifest: Datase
         )
 
 
-def read_entity_rows(folder: Path, manifest: DatasetManifest) -> pa.Table:
+def read_entity_rows(folder: Path, manifest: DatasetManifest) -> OrderedRows:
     """The entity rows beside a manifest.
 
     Raises
@@ -173,20 +224,17 @@ def read_entity_rows(folder: Path, manifest: DatasetManifest) -> pa.Table:
     IntegrityError
         If they are missing, unreadable, or not those of the manifest.
     """
-    path = folder / ENTITIES_NAME
-    try:
-        rows = pq.read_table(path)
-    except (FileNotFoundError, pa.ArrowInvalid) as error:
-        raise IntegrityError(f"the entity rows cannot be read: {error}", where=str(path)) from None
-    actual = fingerprint(rows, (*manifest.retrieval_plan.entity_columns, TIME_COLUMN)).sha256
-    if actual != manifest.entities.sha256:
+    files = [folder / ENTITIES_NAME / f"part-{number:05}.parquet" for number in range(manifest.entities.parts)]
+    rows = verify_ordered(files, manifest.retrieval_plan.entity_columns)
+    if rows.sha256 != manifest.entities.sha256:
         raise IntegrityError(
-            f"the entity rows have SHA-256 {actual} where {manifest.entities.sha256} is expected", where=str(path)
+            f"the entity rows have SHA-256 {rows.sha256} where {manifest.entities.sha256} is expected",
+            where=str(folder / ENTITIES_NAME),
         )
     return rows
 
 
-def _differences(before: DatasetManifest, after: DatasetManifest, content: Fingerprint) -> tuple[str, ...]:
+def _differences(before: DatasetManifest, after: DatasetManifest) -> tuple[str, ...]:
     if before.content_sha256 == after.content_sha256:
         return ()
     found = []
@@ -196,7 +244,8 @@ def _differences(before: DatasetManifest, after: DatasetManifest, content: Finge
             found.append(f"view {name} has lineage {new.lineage_hash or 'none'}, not {old.lineage_hash or 'none'}")
     if before.row_count != after.row_count:
         found.append(f"{after.row_count} rows, not {before.row_count}")
-    changed = [column.name for column in before.columns if content.columns.get(column.name) != column.sha256]
+    digests = {column.name: column.sha256 for column in after.columns}
+    changed = [column.name for column in before.columns if digests.get(column.name) != column.sha256]
     if changed:
         found.append(f"columns {', '.join(changed[:8])}{' …' if len(changed) > 8 else ''} differ")
     if before.cpu != after.cpu:

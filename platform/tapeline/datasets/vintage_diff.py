@@ -23,7 +23,7 @@ from tapeline.core.timestamps import DAY_US, HOUR_US, format_us
 from tapeline.datasets.changes import Cause, Change, Integers
 from tapeline.datasets.diff_causes import DiffCauses, Explanation, entity_symbols
 from tapeline.datasets.diff_cells import CellFile, cell_table
-from tapeline.datasets.exporting import LABEL_COLUMNS
+from tapeline.datasets.slices import LABEL_COLUMNS
 from tapeline.datasets.vintage_sides import Side, aligned, known_labels, refuse_unlike, windows
 
 SLICE_ROWS = 100_000

@@ -19,19 +19,14 @@ from tapeline.core.errors import ParameterError
 from tapeline.core.timestamps import format_us
 from tapeline.datasets.changes import Integers
 from tapeline.datasets.entities import TIME_COLUMN
-from tapeline.datasets.exporting import LABEL_COLUMNS, build
-from tapeline.datasets.inputs import (
-    Entities,
-    PriceSource,
-    describe_views,
-    entity_rows,
-    is_intraday,
-    price_source,
-)
+from tapeline.datasets.entity_inputs import Entities, is_intraday, opened
+from tapeline.datasets.inputs import PriceSource, describe_views, price_source
 from tapeline.datasets.labels import LabelSpec
 from tapeline.datasets.manifest import DatasetView, read_manifest
+from tapeline.datasets.ordering import in_time_order, read_rows
 from tapeline.datasets.plan import RetrievalPlan
 from tapeline.datasets.rebuilding import read_entity_rows, refuse_foreign_queries
+from tapeline.datasets.slices import LABEL_COLUMNS, Recipe, make_rows
 from tapeline.datasets.vintage import require_created, resolve_vintage
 
 
@@ -74,9 +69,8 @@ class Side:
 
     def table(self, connection: psycopg.Connection[Any], rows: pa.Table) -> pa.Table:
         """What an export of these entity rows holds, with nulls for labels that are not known."""
-        return build(
-            connection, self.plan, rows, self.vintage_us, self.labels, self.prices, keep_without_label=True
-        )[0]  # fmt: skip
+        recipe = Recipe(self.plan, self.vintage_us, self.labels, self.prices, keep_without_label=True)
+        return make_rows(connection, recipe, rows)[0]
 
     def at(self, vintage_us: int) -> Side:
         """The same data set at another moment: the same entity rows, features and labels."""
@@ -95,7 +89,7 @@ def exported_side(connection: psycopg.Connection[Any], folder: Path) -> Side:
     """
     manifest = read_manifest(folder)
     place = folder if folder.is_dir() else folder.parent
-    rows = read_entity_rows(place, manifest)
+    rows = pa.concat_tables(read_rows(read_entity_rows(place, manifest).files))
     refuse_foreign_queries(connection, manifest)
     resolve_vintage(connection, manifest.as_of_us)
     labels = manifest.labels
@@ -103,7 +97,7 @@ def exported_side(connection: psycopg.Connection[Any], folder: Path) -> Side:
         name=str(folder),
         plan=manifest.retrieval_plan,
         views=manifest.views,
-        rows=_by_time(rows),
+        rows=rows,
         vintage_us=manifest.as_of_us,
         labels=manifest.label_spec,
         prices=PriceSource(labels.source, labels.kind, labels.calendar) if labels else None,
@@ -134,11 +128,13 @@ def asked_side(
     vintage_us = resolve_vintage(connection, vintage_us)
     views = describe_views(connection, plan)
     source = price_source(connection, views, prices, intraday=is_intraday(entities, labels))
+    with opened(connection, plan, entities, source, vintage_us) as stream:
+        rows = pa.concat_tables(stream.tables)
     return Side(
         name=f"{plan.service} as of {format_us(vintage_us)}",
         plan=plan,
         views=views,
-        rows=_by_time(entity_rows(connection, plan, entities, source, vintage_us)),
+        rows=in_time_order(rows, plan.entity_columns),
         vintage_us=vintage_us,
         labels=labels,
         prices=source,
@@ -208,11 +204,6 @@ def aligned(before: pa.Table, after: pa.Table, keys: tuple[str, ...]) -> tuple[I
     return tuple(  # type: ignore[return-value]
         pairs[name].cast(pl.Int64).fill_null(-1).to_numpy() for name in ("_before", "_after")
     )
-
-
-def _by_time(rows: pa.Table) -> pa.Table:
-    moments = np.asarray(rows.column(TIME_COLUMN).cast(pa.int64()).to_numpy())
-    return rows if bool((np.diff(moments) >= 0).all()) else rows.sort_by(TIME_COLUMN)
 
 
 def known_labels(side: Side, table: pa.Table | None, count: int) -> np.ndarray:

@@ -22,6 +22,7 @@ from tapeline.core.errors import InvalidDataError
 from tapeline.core.timestamps import from_us, to_us
 from tapeline.datasets.plan import ViewSelection
 from tapeline.datasets.requests import UTC_US
+from tapeline.datasets.visible_moments import visible_moments
 from tapeline.feast_ext.writing import with_zones
 from tapeline.storage.copy_reader import read_query
 
@@ -111,30 +112,9 @@ class EntityInput:
         """
         if self.span_us is None:
             raise AssertionError("only a range has moments of its own")
-        low, high = (sql.Literal(from_us(moment)) for moment in self.span_us)
-        pieces = []
-        for view in selections:
-            event = sql.Identifier(view.event_column)
-            visible: sql.Composable = sql.SQL("s.{}::timestamptz").format(event)
-            if view.available_column:
-                visible = sql.SQL("greatest({}, s.{})").format(visible, sql.Identifier(view.available_column))
-            terms = [sql.SQL("{} BETWEEN {} AND {}").format(visible, low, high)]
-            if view.created_column and vintage_us is not None:
-                created = sql.Identifier(view.created_column)
-                terms.append(sql.SQL("s.{} <= {}").format(created, sql.Literal(from_us(vintage_us))))
-            columns = [
-                sql.SQL("s.{} AS {}").format(sql.Identifier(key), sql.Identifier(name))
-                for key, name in zip(view.join_keys, view.entity_columns, strict=True)
-            ]
-            columns.append(sql.SQL("{} AS {}").format(visible, sql.Identifier(EVENT_TIMESTAMP)))
-            statement = sql.SQL("SELECT DISTINCT {} FROM {} AS s WHERE {}").format(
-                sql.SQL(", ").join(columns), sql.SQL(view.table), sql.SQL(" AND ").join(terms)
-            )
-            pieces.append(read_query(connection, statement))
-        every = pa.concat_tables(pieces, promote_options="permissive")
-        keys = [name for name in every.column_names if name != EVENT_TIMESTAMP]
-        distinct = every.group_by([EVENT_TIMESTAMP, *keys]).aggregate([])
-        return distinct.sort_by([(name, "ascending") for name in distinct.column_names])
+        query = visible_moments(selections, *self.span_us, vintage_us, time_column=EVENT_TIMESTAMP)
+        rows = read_query(connection, query)
+        return rows.sort_by([(name, "ascending") for name in (EVENT_TIMESTAMP, *rows.column_names[:-1])])
 
 
 def _time_column(rows: pa.Table) -> str:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
 import pyarrow as pa
 from psycopg import sql
 
-from tapeline.core.errors import InvalidDataError, ParameterError, UnavailableError
+from tapeline.core.errors import InvalidDataError, ParameterError, SchemaError, UnavailableError
 from tapeline.storage.copy_encoder import CopyType, encode_arrow, known_type
 from tapeline.storage.postgres import address_of
 
@@ -106,6 +107,44 @@ def read_arrow(
     with connection, connection.cursor() as cursor:
         cursor.execute(text)
         return cursor.fetch_arrow_table()
+
+
+@contextmanager
+def stream_arrow(connection: psycopg.Connection[Any], query: str | sql.Composable) -> Iterator[pa.RecordBatchReader]:
+    """Run a query that only reads, and yield its result as a stream of Arrow batches, never whole in memory.
+
+    Parameters
+    ----------
+    connection
+        Where the database is. The query runs on a connection of its own, so it sees what is committed; timestamps
+        without a zone count as UTC in it.
+    query
+        SQL, complete with its values.
+
+    Raises
+    ------
+    UnavailableError
+        If the database cannot be reached.
+    SchemaError
+        If the query is wrong, reads what does not exist, or writes.
+    """
+    from adbc_driver_manager import Error, OperationalError
+    from adbc_driver_postgresql import dbapi
+
+    text = query if isinstance(query, str) else query.as_string(None)
+    try:
+        opened = dbapi.connect(address_of(connection))
+    except OperationalError as error:
+        raise UnavailableError(f"PostgreSQL cannot be reached: {error}", remedy="Try `tapeline status`") from error
+    with opened, opened.cursor() as cursor:
+        cursor.execute("SET TIME ZONE 'UTC'")
+        cursor.execute("SET TRANSACTION READ ONLY")
+        try:
+            cursor.execute(text)
+            reader = cursor.fetch_record_batch()
+        except Error as error:
+            raise SchemaError(f"the query cannot be run: {' '.join(str(error).split())}") from error
+        yield reader
 
 
 def _inline(query: str | sql.Composable, parameters: Sequence[object] | Mapping[str, object]) -> str:

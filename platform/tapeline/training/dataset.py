@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from tapeline.core.errors import EmptyDataError, IntegrityError, InvalidDataError
+from tapeline.core.errors import EmptyDataError, InvalidDataError
 from tapeline.datasets.entities import TIME_COLUMN
-from tapeline.datasets.exporting import LABEL_COLUMNS, fingerprint_of
-from tapeline.datasets.manifest import DATA_NAME, DatasetManifest, read_manifest
+from tapeline.datasets.manifest import DatasetManifest, read_manifest
+from tapeline.datasets.reading import read_data
+from tapeline.datasets.slices import LABEL_COLUMNS
 
 
 @dataclass(frozen=True)
@@ -107,18 +107,7 @@ def load_dataset(folder: Path) -> tuple[TrainingData, DatasetManifest]:
             where=str(folder),
             remedy="Export with labels such as direction:5d",
         )
-    path = folder / DATA_NAME
-    try:
-        table = pq.read_table(path)
-    except (FileNotFoundError, pa.ArrowInvalid) as error:
-        raise IntegrityError(f"the data cannot be read: {error}", where=str(path)) from None
-    actual = fingerprint_of(table, manifest.retrieval_plan).sha256
-    if actual != manifest.content_sha256:
-        raise IntegrityError(
-            f"the data has SHA-256 {actual} where {manifest.content_sha256} is expected",
-            where=str(path),
-            remedy="Make it again with: tapeline rebuild",
-        )
+    table = read_data(folder, manifest)
     table = table.filter(table.column(LABEL_COLUMNS[0]).is_valid())
     if table.num_rows == 0:
         raise EmptyDataError("no row has a label", where=str(folder))

@@ -10,10 +10,12 @@ import pyarrow as pa
 
 from tapeline.core.errors import TapelineError
 from tapeline.core.timestamps import format_us
-from tapeline.datasets.exporting import LABEL_COLUMNS, build
-from tapeline.datasets.inputs import describe_views, is_intraday, price_source
+from tapeline.datasets.entity_inputs import is_intraday
+from tapeline.datasets.inputs import describe_views, price_source
 from tapeline.datasets.labels import LabelSpec
+from tapeline.datasets.ordering import in_time_order
 from tapeline.datasets.plan import RetrievalPlan
+from tapeline.datasets.slices import LABEL_COLUMNS, Recipe, make_rows
 from tapeline.features.versions import Floats
 from tapeline.training.leakcheck.report import Fault
 from tapeline.training.leakcheck.subject import numbers
@@ -53,7 +55,9 @@ def check_labels(
     assert source is not None
     spec = LabelSpec.parse(labels or ("forward_return:5d" if source.kind == "bars" else "forward_return:1h"))
     try:
-        table, _ = build(connection, plan, rows, vintage_us, spec, source)
+        table, _ = make_rows(
+            connection, Recipe(plan, vintage_us, spec, source), in_time_order(rows, plan.entity_columns)
+        )
     except TapelineError as error:
         return len(plan.output_names), [], f"labels cannot be made: {error.what}"
     faults = _ends(table) + _carriers(plan, table)
