@@ -164,6 +164,7 @@ def register(connection: psycopg.Connection[Any], manifest: DatasetManifest) -> 
             },
         )
         record_dataset(connection, content)
+        record_dataset(connection, content)
 
 
 def database_name(connection: psycopg.Connection[Any]) -> str:
@@ -231,7 +232,6 @@ def _manifest(
         cpu=cpu_name(),
         libraries=library_versions(),
     )
-    record_dataset(connection, content)
 
 
 def _labels(spec: LabelSpec | None, source: PriceSource | None, missing: int, kept: bool) -> DatasetLabels | None:
