@@ -164,7 +164,6 @@ def register(connection: psycopg.Connection[Any], manifest: DatasetManifest) -> 
             },
         )
         record_dataset(connection, content)
-        record_dataset(connection, content)
 
 
 def database_name(connection: psycopg.Connection[Any]) -> str:
