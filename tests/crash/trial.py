@@ -37,7 +37,7 @@ _NOTES = {
     "second exporter": "exported again",
 }
 _STEPS = {"writer": BATCHES - 2, "back-fill": 6, "exporter": 10, "second exporter": 10}
-_END_S = 120.0
+_END_S = 600.0
 
 # Processes are forked from one that has imported everything, so that a trial takes a second and not twenty.
 _processes = multiprocessing.get_context("forkserver")
@@ -269,7 +269,7 @@ def _read_whole(folder: Path) -> Any:
 
 def _difference(expected: dict[Any, Any], found: dict[Any, Any]) -> str:
     lines = []
-    for kind in expected:
-        lost, more = expected[kind] - found[kind], found[kind] - expected[kind]
+    for kind, wanted in expected.items():
+        lost, more = wanted - found[kind], found[kind] - wanted
         lines.append(f"{kind}: {lost.total()} rows missing {list(lost)[:2]}, {more.total()} too many {list(more)[:2]}")
     return "; ".join(lines)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -54,11 +53,11 @@ searched = settings(
 
 
 @pytest.fixture
-def tables(connection: psycopg.Connection) -> Iterator[psycopg.Connection]:
+def tables(connection: psycopg.Connection) -> psycopg.Connection:
     """Two views: one of composite keys, one of a part of them."""
     connection.execute(DDL)
     connection.commit()
-    yield connection
+    return connection
 
 
 @pytest.fixture(params=WAYS)
@@ -129,9 +128,7 @@ def singled(known: History) -> History:
         (row.key[1], row.event_us, row.available_us, row.created_us, row.sequence): replace(row, key=("", row.key[1]))
         for row in known.rows
     }
-    return replace(
-        known, rows=tuple(rows.values()), keys=tuple(dict.fromkeys(("", k[1]) for k in known.keys))
-    )
+    return replace(known, rows=tuple(rows.values()), keys=tuple(dict.fromkeys(("", k[1]) for k in known.keys)))
 
 
 def test_every_way_of_joining_two_views_is_the_rule(tables: psycopg.Connection, way: str) -> None:

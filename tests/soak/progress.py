@@ -88,7 +88,8 @@ class Progress:
 
     def told(self) -> list[str]:
         """The counts in words."""
-        lines = [f"{self.kills:,} of {TRIALS_GOAL:,} kill trials, 0 faults: {self.acknowledged:,} acknowledged rows once each,"
-                 f" {self.exports:,} data sets the same bytes as in quiet"]  # fmt: skip
+        rows = f"{self.acknowledged:,} acknowledged rows once each"
+        sets = f"{self.exports:,} data sets the same bytes as in quiet"
+        lines = [f"{self.kills:,} of {TRIALS_GOAL:,} kill trials, 0 faults: {rows}, {sets}"]
         lines += [f"{count:>11,} of {CASES_GOAL:,} cases of {call}" for call, count in sorted(self.compared.items())]
         return [*lines, f"{sum(self.compared.values()):,} cases compared with the plain rule in all"]
