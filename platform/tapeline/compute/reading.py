@@ -39,6 +39,9 @@ class Change:
         A state to continue must lie before this event time, or it would already contain what changed.
     rows
         Raw rows in the range.
+    recorded_us
+        Rows recorded later do not belong to it: batches of a source take turns, so no batch is taken in by half that a
+        writer adds between two reads.
     """
 
     symbol: str
@@ -46,6 +49,7 @@ class Change:
     until_us: int
     before_event_us: int
     rows: int
+    recorded_us: int = END_US
 
 
 def source_symbols(connection: psycopg.Connection[Any], spec: FeatureViewSpec) -> list[str]:
@@ -103,7 +107,7 @@ def read_changes(
     Parameters
     ----------
     connection
-        Inside a transaction.
+        Inside a transaction that sees one snapshot.
     spec
         The view.
     symbols
@@ -116,7 +120,7 @@ def read_changes(
     none = Progress(BEGINNING_US, BEGINNING_US)
     done = [progress.get(symbol, none) for symbol in symbols]
     query = sql.SQL("""
-        SELECT a.symbol, new.since, counted.rows
+        SELECT a.symbol, new.since, counted.rows, greatest(counted.recorded, a.recorded)
         FROM unnest(%(symbols)s::text[], %(recorded)s::timestamptz[], %(available)s::timestamptz[])
             AS a (symbol, recorded, available)
         CROSS JOIN LATERAL (
@@ -128,7 +132,7 @@ def read_changes(
                  WHERE c.symbol = a.symbol AND c.kind = ANY(%(kinds)s)
                     AND (c.created_timestamp > a.recorded OR c.available_timestamp > a.available))) AS since) new
         CROSS JOIN LATERAL (
-            SELECT count(*) AS rows FROM {raw} r
+            SELECT count(*) AS rows, max(r.created_timestamp) AS recorded FROM {raw} r
             WHERE r.source = %(source)s AND r.symbol = a.symbol AND r.available_timestamp >= new.since) counted
         WHERE new.since IS NOT NULL
     """).format(raw=raw_table(spec))
@@ -142,7 +146,9 @@ def read_changes(
             "kinds": action_kinds(spec),
         },
     ).fetchall()
-    changes = [Change(symbol, to_us(since), END_US, END_US, count) for symbol, since, count in rows]
+    changes = [
+        Change(symbol, to_us(since), END_US, END_US, count, to_us(recorded)) for symbol, since, count, recorded in rows
+    ]
     changes = [_window(connection, spec, c, rows_max) if c.rows > rows_max else c for c in changes]
     return _with_first_events(connection, spec, changes)
 
@@ -215,9 +221,11 @@ def read_versions(
     names = _TRADE_COLUMNS if is_trades else _BAR_COLUMNS
     query = sql.SQL(
         "SELECT a.place, r.event_timestamp, r.sequence, r.available_timestamp, r.created_timestamp, r.deleted, {columns}"
-        " FROM unnest(%(symbols)s::text[], %(until)s::timestamptz[], %(event)s::timestamptz[], %(sequence)s::bigint[])"
-        " WITH ORDINALITY AS a (symbol, until, event, sequence, place)"
+        " FROM unnest(%(symbols)s::text[], %(until)s::timestamptz[], %(recorded)s::timestamptz[],"
+        " %(event)s::timestamptz[], %(sequence)s::bigint[])"
+        " WITH ORDINALITY AS a (symbol, until, recorded, event, sequence, place)"
         " JOIN {raw} r ON r.symbol = a.symbol AND r.source = %(source)s AND r.available_timestamp < a.until"
+        " AND r.created_timestamp <= a.recorded"
         " AND (r.event_timestamp, r.sequence) > (a.event, a.sequence)"
     ).format(
         raw=raw_table(spec),
@@ -227,6 +235,7 @@ def read_versions(
         "source": spec.rows.source,
         "event": [from_us(event_us) for event_us, _ in after],
         "sequence": [sequence for _, sequence in after],
+        "recorded": [from_us(change.recorded_us) for change in changes],
         **_ranges(changes),
     }
     table = read_arrow(connection, query, parameters)

@@ -257,6 +257,7 @@ def _backfill_group(
     waiting = symbols
     while waiting:
         with connection.transaction():
+            connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             progress = read_progress(connection, spec, waiting)
             changes = read_changes(connection, spec, waiting, progress, raw_rows_max)
         if on_entity is not None and len(changes) < len(waiting):

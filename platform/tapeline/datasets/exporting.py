@@ -151,6 +151,8 @@ def register(connection: psycopg.Connection[Any], manifest: DatasetManifest) -> 
     """Note the data set in ``tapeline.datasets``, once, and what it came from."""
     content = manifest.model_dump(mode="json")
     with connection.transaction():
+        # The same data set may be made twice at once; of two that look for it together, neither would find it.
+        connection.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", (f"tapeline:{manifest.content_sha256}",))
         connection.execute(
             "INSERT INTO tapeline.datasets (content_sha256, service, as_of, row_count, manifest)"
             " SELECT %(sha256)s, %(service)s, %(as_of)s, %(rows)s, %(manifest)s WHERE NOT EXISTS"
