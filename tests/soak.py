@@ -1,6 +1,7 @@
-"""``make soak``: every property test, again and again with new seeds, for SOAK_MINUTES; goes on where the last run stopped.
+"""``make soak``: Feast's universal tests, then every property test again and again with new seeds, for SOAK_MINUTES.
 
-One file of tests with one seed is a process of its own. The state file remembers the next of them and the cases done, so
+It goes on where the last run stopped. One file of tests with one seed is a process of its own. The state file remembers the
+next of them and the cases done, so
 that soaks of several days add up. A failure stops the soak and prints the command that shows it again.
 """
 
@@ -92,7 +93,10 @@ def run(file: str, seed: int) -> int:
 
 
 def main() -> int:
-    """Files until the time is over; 0 if all of them passed."""
+    """Feast's universal tests once, then files until the time is over; 0 if all of them passed."""
+    if subprocess.run([sys.executable, "-m", "tests.universal"], cwd=ROOT, check=False).returncode != 0:
+        print("soak: FAILED; again with: python -m tests.universal")
+        return 1
     deadline = time.monotonic() + 60 * float(os.environ.get("SOAK_MINUTES", "60"))
     done = Progress.load()
     print(f"soak: going on with seed {done.seed}, {done.cases:,} cases in {done.runs} runs so far", flush=True)

@@ -48,6 +48,7 @@ _POSTGRES = {
         name: Difference("it does not offer offline_write_batch", raises=NotImplementedError)
         for name in (
             "a_written_batch_is_read",
+            "a_batch_of_reordered_columns_is_written",
             "a_batch_of_a_mapped_view_has_the_columns_of_its_table",
             "a_batch_written_again_adds_nothing",
             "a_push_reaches_the_offline_store",

@@ -30,6 +30,13 @@ def a_written_batch_is_read(world: World) -> Any:
     return _rate(world, "written", 7)
 
 
+@contract(7.25)
+def a_batch_of_reordered_columns_is_written(world: World) -> Any:
+    row = _row(10, 7.25)
+    world.store.write_to_offline_store("written", row[[*reversed(row.columns)]])
+    return _rate(world, "written", 10)
+
+
 @contract(7.5)
 def a_batch_of_a_mapped_view_has_the_columns_of_its_table(world: World) -> Any:
     row = _row(7, 7.5).rename(columns={"event_timestamp": "at", "rate": "conv_rate"}).assign(trips=1)
