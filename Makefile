@@ -49,7 +49,7 @@ bench: .venv/dev  ## measure against the peers (ONLY=name or group)
 docs: .venv/dev  ## write the feature pages and the type stub again
 	@$(BIN)/python -m docs.tooling
 
-soak: .venv/dev  ## random tests for SOAK_MINUTES
+soak: .venv/dev  ## universal tests of Feast, then random tests for SOAK_MINUTES
 	@SOAK_MINUTES=$(SOAK_MINUTES) $(BIN)/python -m tests.soak
 
 up: .venv/run  ## start PostgreSQL and Valkey in .tapeline

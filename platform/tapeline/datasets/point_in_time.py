@@ -22,7 +22,7 @@ from tapeline.datasets.index_lookup import chunk_starts, estimate_lookups, look_
 from tapeline.datasets.inquiry import Found, Inquiry
 from tapeline.datasets.plan import ViewSelection
 from tapeline.datasets.requests import Requests, distinct_requests, times_of
-from tapeline.datasets.scan_merge import estimate_merge, merge
+from tapeline.datasets.scan_merge import SCAN_BYTES_MAX, estimate_merge, merge
 from tapeline.datasets.snapshot import Snapshot
 from tapeline.datasets.view_query import ViewQuery
 from tapeline.storage.copy_reader import arrow_schema
@@ -48,6 +48,7 @@ def as_of_join(
     time_column: str = "event_timestamp",
     created_by_request: bool = False,
     method: Method = "auto",
+    bytes_max: int = SCAN_BYTES_MAX,
 ) -> pa.Table:
     """Join the features of several views to entity rows, each as known at the row's moment.
 
@@ -75,6 +76,8 @@ def as_of_join(
         Only rows that had been recorded by the entity row's own moment count.
     method
         How to find the rows. All ways give the same; ``auto`` takes the cheaper one for each view.
+    bytes_max
+        Memory for rows that are read to be merged, beside the result, by estimate.
 
     Returns
     -------
@@ -115,7 +118,7 @@ def as_of_join(
             if columns not in distinct:
                 distinct[columns] = distinct_requests(entity_rows, columns, times_us)
             query = ViewQuery.of(connection, selection, vintage_us=vintage_us, created_by_request=created_by_request)
-            taken = _take(snapshot, query, distinct[columns], method, with_order=with_times)
+            taken = _take(snapshot, query, distinct[columns], method, bytes_max, with_order=with_times)
             count = len(selection.output_names)
             for name, column in zip(selection.output_names, taken.columns[:count], strict=True):
                 result = result.append_column(name, column)
@@ -126,7 +129,9 @@ def as_of_join(
     return result
 
 
-def _take(snapshot: Snapshot, query: ViewQuery, requests: Requests, method: Method, *, with_order: bool) -> pa.Table:
+def _take(
+    snapshot: Snapshot, query: ViewQuery, requests: Requests, method: Method, bytes_max: int, *, with_order: bool
+) -> pa.Table:
     """The row of each entity row, found in the way that PostgreSQL's estimates say costs less; null where there is none.
 
     Lookups cost in proportion to their number (and, without a fitting index, to the table's size each time). The merge
@@ -141,7 +146,7 @@ def _take(snapshot: Snapshot, query: ViewQuery, requests: Requests, method: Meth
         if method != "lookup":
             estimate = estimate_merge(inquiry, chunks)
             if method == "merge" or estimate.cost < estimate_lookups(inquiry, chunks):
-                return merge(inquiry, snapshot, chunks, estimate, with_order=with_order)
+                return merge(inquiry, snapshot, chunks, estimate, with_order=with_order, bytes_max=bytes_max)
         return _spread(look_up(inquiry, chunks, with_order=with_order, snapshot=snapshot), requests)
 
 

@@ -25,7 +25,7 @@ from tapeline.datasets.snapshot import Snapshot
 from tapeline.kernels.as_of import latest_visible
 from tapeline.storage.copy_reader import ROWS_PER_BATCH, Column, arrow_schema, stream_copy
 
-SCAN_BYTES_MAX = 3 << 30
+SCAN_BYTES_MAX = 5 << 29
 """Memory for rows that were read, of all readers together, by estimate; above it, keys are read in more portions."""
 
 PARALLEL_ROWS_MIN = 200_000
@@ -79,7 +79,13 @@ def _estimate_scan(inquiry: Inquiry, *, seeded: bool) -> MergeEstimate:
 
 
 def merge(
-    inquiry: Inquiry, snapshot: Snapshot, chunks: NDArray[np.int64] | None, estimate: MergeEstimate, *, with_order: bool
+    inquiry: Inquiry,
+    snapshot: Snapshot,
+    chunks: NDArray[np.int64] | None,
+    estimate: MergeEstimate,
+    *,
+    with_order: bool,
+    bytes_max: int = SCAN_BYTES_MAX,
 ) -> pa.Table:
     """The row of every entity row, by scans of the view.
 
@@ -95,6 +101,8 @@ def merge(
         What `estimate_merge` gave.
     with_order
         Also give event, available and created time and sequence.
+    bytes_max
+        Memory for the rows read, by estimate.
 
     Returns
     -------
@@ -106,9 +114,8 @@ def merge(
     wanted = columns if with_order else columns[:-_ORDER_COLUMNS]
     rooms = [ColumnRoom(field.type, len(requests.rows)) for field in arrow_schema(wanted)]
     readers = snapshot.readers if estimate.rows >= PARALLEL_ROWS_MIN else 1
-    portions = list(
-        _portions(requests, max(readers, ceil(estimate.rows * _CELL_BYTES * len(columns) / SCAN_BYTES_MAX)))
-    )
+    rounds = max(1, ceil(estimate.rows * _CELL_BYTES * len(columns) / bytes_max))
+    portions = list(_portions(requests, readers * rounds))
     seeds = _seeds(inquiry, chunks, columns) if estimate.seeded else None
 
     def take(reader: Inquiry, portion: tuple[int, int]) -> None:

@@ -29,6 +29,8 @@ Run: TypeAlias = Callable[[Callable[[psycopg.Connection[Any]], Any]], Any]
 LABEL_COLUMNS = ("label", "label_return", "label_end_timestamp")
 SLICE_BYTES = 64 << 20
 """Of the joined rows of one slice. The join holds them a few times over, and the slice before is still being written."""
+JOIN_BYTES = 512 << 20
+"""For rows of the store that the join of a slice reads."""
 SLICE_ROWS_MIN, SLICE_ROWS_MAX = 4_096, 1_000_000
 
 
@@ -162,7 +164,7 @@ class _Maker:
         recipe, window, spec = self._recipe, self._window, self._recipe.labels
 
         def join(connection: psycopg.Connection[tuple[object, ...]]) -> pa.Table:
-            return as_of_join(connection, recipe.plan.views, rows, vintage_us=recipe.vintage_us)
+            return as_of_join(connection, recipe.plan.views, rows, vintage_us=recipe.vintage_us, bytes_max=JOIN_BYTES)
 
         table = run(join)
         if spec is None or window is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -59,7 +60,7 @@ def write_rows(
     """
     # Feast gives the columns the view's names before it hands the rows over; the table has the source's.
     stored = {name: column for column, name in source.field_mapping.items()}
-    rows = rows.rename_columns([stored.get(name, name) for name in rows.column_names])
+    rows = with_documents(rows.rename_columns([stored.get(name, name) for name in rows.column_names]), table)
     target = KeyedTable(
         table=table,
         entity_columns=tuple(stored.get(name, name) for name in join_keys),
@@ -193,6 +194,24 @@ def create(
         connection.execute(sql.SQL("CREATE TABLE {}{} ({})").format(only, name, columns))
     except psycopg.errors.DuplicateTable:
         raise SavedDatasetLocationAlreadyExists(table) from None
+
+
+def with_documents(rows: pa.Table, where: str) -> pa.Table:
+    """The rows with each struct and map as a JSON text, as which a jsonb column takes it: Feast's Map and Struct features.
+
+    Raises
+    ------
+    InvalidDataError
+        If a value in one has no form in JSON: bytes, a time.
+    """
+    for number, field in enumerate(rows.schema):
+        if pa.types.is_struct(field.type) or pa.types.is_map(field.type):
+            try:
+                texts = [None if v is None else json.dumps(dict(v)) for v in rows.column(number).to_pylist()]
+            except TypeError as error:
+                raise InvalidDataError(f"column {field.name} holds what JSON cannot: {error}", where=where) from error
+            rows = rows.set_column(number, field.name, pa.array(texts, pa.string()))
+    return rows
 
 
 def with_zones(rows: pa.Table) -> pa.Table:

@@ -21,7 +21,8 @@ from tapeline.core.timestamps import DAY_US, to_us
 from tapeline.features.versions import Integers
 from tapeline.quality.block import key_order, new_keys
 from tapeline.quality.statistics import FeatureStatistics, added, decode, encode, statistics_of
-from tapeline.storage.arrow import copy_arrow, read_arrow
+from tapeline.storage.arrow import copy_arrow
+from tapeline.storage.copy_reader import read_query
 from tapeline.storage.feature_tables import RegisteredView
 
 CELLS_MAX = 8_000_000
@@ -164,7 +165,7 @@ def _computed(
         table=sql.Identifier(*table.table.split(".")),
         **_bounds(first, last),
     )
-    rows = read_arrow(connection, query)
+    rows = read_query(connection, query)
     codes = _codes(rows.column("symbol"))
     event, sequence, available, created = (
         np.ascontiguousarray(rows.column(name).cast(pa.int64()).to_numpy())

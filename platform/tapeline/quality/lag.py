@@ -26,7 +26,7 @@ from psycopg import sql
 
 from tapeline.core.timestamps import DAY_US, HOUR_US, MINUTE_US, SECOND_US, format_duration_us
 from tapeline.features.versions import Integers
-from tapeline.storage.arrow import read_arrow
+from tapeline.storage.copy_reader import read_query
 from tapeline.storage.raw_tables import RAW_TABLES
 from tapeline.storage.reference import Source
 
@@ -176,14 +176,12 @@ def _registered(connection: psycopg.Connection[Any], source: Source) -> datetime
 
 
 def _live_rows(connection: psycopg.Connection[Any], source: Source, since: datetime) -> _Sightings:
-    return _sightings(
-        read_arrow(
-            connection,
-            "SELECT symbol, event_timestamp, available_timestamp, created_timestamp AS seen"
-            " FROM tapeline.live_sightings(%(source)s, %(since)s::timestamptz) ORDER BY event_timestamp DESC LIMIT %(most)s",
-            {"source": source.name, "since": since, "most": ROWS_MAX},
-        )
+    query = sql.SQL(
+        "SELECT symbol, event_timestamp, available_timestamp, created_timestamp AS seen"
+        " FROM tapeline.live_sightings({source}, {since}::timestamptz) ORDER BY event_timestamp DESC LIMIT {most}"
     )
+    words = {"source": source.name, "since": since, "most": ROWS_MAX}
+    return _sightings(read_query(connection, query.format(**{name: sql.Literal(word) for name, word in words.items()})))
 
 
 def _published_rows(connection: psycopg.Connection[Any], source: Source, since: datetime) -> _Sightings:
@@ -201,7 +199,7 @@ def _published_rows(connection: psycopg.Connection[Any], source: Source, since: 
         lag=sql.Literal(source.declared_lag_us),
         most=sql.Literal(ROWS_MAX),
     )
-    return _sightings(read_arrow(connection, query))
+    return _sightings(read_query(connection, query))
 
 
 def _sightings(table: pa.Table) -> _Sightings:

@@ -15,8 +15,10 @@ from tapeline.core.errors import SchemaError
 
 OWN_SCHEMA = "tapeline"
 """The schema that migrations make; tables of other schemas are made from their descriptions."""
-NOT_CARRIED = frozenset({"tapeline.schema_migrations", "tapeline.edition_policies"})
+NOT_CARRIED = frozenset({"tapeline.schema_migrations", "tapeline.edition_policies", "tapeline.daily_summaries"})
 """What a migrated database says of itself, whatever is in it."""
+SEEDED = frozenset({"tapeline.user_tiers"})
+"""Tables that migrations fill; what a backup has of them takes their place."""
 
 _TYPE = re.compile(r"[a-z][a-z0-9_]*( [a-z]+)*(\(\d+(, ?\d+)?\))?( with(out)? time zone)?(\[\])*")
 _DEFAULT = re.compile(r"now\(\)|CURRENT_TIMESTAMP|true|false|-?\d+(\.\d+)?|'[^'\\]*'::[a-z ]+")

@@ -16,10 +16,10 @@ from psycopg.rows import tuple_row
 
 from tapeline.core.errors import IntegrityError, ParameterError, SchemaError, UnavailableError
 from tapeline.core.timestamps import format_us
-from tapeline.storage.backup.catalogue import NOT_CARRIED, OWN_SCHEMA, create_table, describe_tables
+from tapeline.storage.backup.catalogue import NOT_CARRIED, OWN_SCHEMA, SEEDED, create_table, describe_tables
 from tapeline.storage.backup.hashed import HashedFile
 from tapeline.storage.backup.manifest import BackupManifest, SavedPolicy, SavedTable, altered
-from tapeline.storage.backup.writing import SCHEMAS
+from tapeline.storage.backup.writing import DERIVED_SCHEMAS, SCHEMAS
 from tapeline.storage.migrations import CHUNK_INTERVAL_US, apply_migrations, fit_editions, migrations
 
 _PIECE_BYTES = 1 << 20
@@ -168,7 +168,7 @@ def _clear(
             (list(SCHEMAS), [table.full_name for table in others]),
         ).fetchall()
         for quoted, name in found:
-            if name in NOT_CARRIED:
+            if name in NOT_CARRIED | SEEDED:
                 continue
             if cursor.execute(f"SELECT 1 FROM {quoted} LIMIT 1").fetchone():
                 raise ParameterError(
@@ -176,7 +176,7 @@ def _clear(
                     where=f"database {connection.info.dbname}",
                     remedy="Restore into another database, or pass --overwrite to lose what is there",
                 )
-    for schema in SCHEMAS:
+    for schema in (*DERIVED_SCHEMAS, *SCHEMAS):
         _drop_schema(cursor, schema)
     for table in others:
         cursor.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(table.identifier))
@@ -216,10 +216,8 @@ def _fill(
     triggered = _triggered(cursor)
     for saved in sorted(manifest.tables, key=lambda saved: saved.table.full_name not in triggered):
         _load_table(cursor, folder, saved, advance)
-    if last == len(migrations()):
-        return ()
     migrated = tuple(apply_migrations(connection))
-    fit_editions(connection, chunk_interval_us)
+    fit_editions(connection, chunk_interval_us)  # what is kept beside the tables that were made meanwhile, too
     return migrated
 
 
@@ -250,7 +248,9 @@ def _triggered(cursor: psycopg.Cursor[Any]) -> set[str]:
 def _load_table(cursor: psycopg.Cursor[Any], folder: Path, saved: SavedTable, advance: Callable[[int], object]) -> None:
     path = folder / saved.file_name
     table = saved.table
-    cursor.execute(sql.SQL("DELETE FROM {}").format(table.identifier))  # what migrations or triggers put there
+    # What migrations or triggers put there goes; tables whose rows may not be deleted have none yet.
+    if cursor.execute(sql.SQL("SELECT FROM {} LIMIT 1").format(table.identifier)).fetchone() is not None:
+        cursor.execute(sql.SQL("DELETE FROM {}").format(table.identifier))
     statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(table.identifier, table.column_list)
     file = HashedFile(path, "rb")
     try:

@@ -32,6 +32,8 @@ SCHEMAS = ("tapeline", "features", "feast")
 _PIECE_BYTES = 1 << 20
 _ATTEMPTS_MAX = 3
 _US = "(extract(epoch FROM {}) * 1000000)::bigint"
+DERIVED_SCHEMAS = ("latest",)
+"""Schemas that triggers fill from the others: not saved, made again by a restore."""
 
 
 def dump(
