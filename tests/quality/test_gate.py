@@ -130,7 +130,7 @@ def test_a_run_killed_before_its_commit_leaves_no_score(
 
     record(connection, BARS, [history("A", 30)], 0)
     with monkeypatch.context() as patch:
-        patch.setattr("tapeline.compute.run.write_progress", die)
+        patch.setattr("tapeline.compute.writing.write_progress", die)
         with pytest.raises(KeyboardInterrupt):
             backfill(connection, BARS)
     assert recorded(connection) == []
