@@ -13,8 +13,7 @@ from psycopg.types.json import Jsonb
 from tapeline.compute import backfill
 from tapeline.core.errors import InvalidDataError, ParameterError, UnknownNameError
 from tapeline.core.timestamps import DAY_US, from_us, to_us
-from tapeline.datasets import export, rebuild
-from tapeline.datasets.inputs import Generated
+from tapeline.datasets import Generated, export, rebuild
 from tapeline.datasets.plan import RetrievalPlan, ViewSelection
 from tapeline.storage.feature_matrix import feature_matrix
 from tapeline.storage.migrations import migrate

@@ -11,6 +11,7 @@ import psycopg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from psycopg.types.json import Jsonb
 from tapeline.core.errors import LineageError, ParameterError, UnknownNameError, VersionStateError
 from tapeline.core.settings import Settings
 from tapeline.features.request import FeatureRequest
@@ -226,8 +227,20 @@ def test_a_database_from_before_promotions_keeps_what_was_read(empty_database: s
         migrate(connection, folder=before)
         assert promoted_versions(connection) == {}
         require_usable(connection, [("small", 1)], where="test")
-        register_view(connection, V1)
-        register_view(connection, V2)
+        for spec in (V1, V2):  # as that version registered them
+            connection.execute(
+                "INSERT INTO tapeline.feature_view_versions"
+                " (view, version, lineage_hash, plan_hash, table_name, definition) VALUES (%s, %s, %s, %s, %s, %s)",
+                (
+                    spec.name,
+                    spec.version,
+                    spec.lineage_hash,
+                    spec.plan.hash,
+                    f"features.{spec.table}",
+                    Jsonb(spec.definition()),
+                ),
+            )
+        connection.commit()
         migrate(connection)
         assert promoted_versions(connection) == {"small": 2}
         register_view(connection, V3)

@@ -165,7 +165,8 @@ def _computed(
         table=sql.Identifier(*table.table.split(".")),
         **_bounds(first, last),
     )
-    rows = read_query(connection, query)
+    with connection.transaction():
+        rows = read_query(connection, query)
     codes = _codes(rows.column("symbol"))
     event, sequence, available, created = (
         np.ascontiguousarray(rows.column(name).cast(pa.int64()).to_numpy())

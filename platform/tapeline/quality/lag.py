@@ -181,7 +181,9 @@ def _live_rows(connection: psycopg.Connection[Any], source: Source, since: datet
         " FROM tapeline.live_sightings({source}, {since}::timestamptz) ORDER BY event_timestamp DESC LIMIT {most}"
     )
     words = {"source": source.name, "since": since, "most": ROWS_MAX}
-    return _sightings(read_query(connection, query.format(**{name: sql.Literal(word) for name, word in words.items()})))
+    with connection.transaction():
+        rows = read_query(connection, query.format(**{name: sql.Literal(word) for name, word in words.items()}))
+    return _sightings(rows)
 
 
 def _published_rows(connection: psycopg.Connection[Any], source: Source, since: datetime) -> _Sightings:
@@ -199,7 +201,9 @@ def _published_rows(connection: psycopg.Connection[Any], source: Source, since: 
         lag=sql.Literal(source.declared_lag_us),
         most=sql.Literal(ROWS_MAX),
     )
-    return _sightings(read_query(connection, query))
+    with connection.transaction():
+        rows = read_query(connection, query)
+    return _sightings(rows)
 
 
 def _sightings(table: pa.Table) -> _Sightings:

@@ -127,7 +127,8 @@ def migrate(
     with connection.transaction():
         connection.execute(_TAKE_TURNS)
         fit_editions(connection, chunk_interval_us)
-    if connection.execute(_UNDESCRIBED).fetchone() == (True,):
+    described = connection.execute("SELECT to_regclass('tapeline.feature_definitions') IS NOT NULL").fetchone()
+    if described == (True,) and connection.execute(_UNDESCRIBED).fetchone() == (True,):
         from tapeline.storage.feature_definitions import describe_registered  # compilers, for an older database only
 
         connection.commit()
@@ -155,7 +156,9 @@ def fit_editions(connection: psycopg.Connection[Any], chunk_interval_us: int) ->
     """Fit the tables of a fully migrated database to its TimescaleDB edition, in the caller's transaction."""
     _set_local(connection, "tapeline.chunk_interval", f"{chunk_interval_us} microseconds")
     connection.execute("SELECT tapeline.fit_edition()")
-    connection.execute("SELECT tapeline.fit_edition_store()")
+    found = connection.execute("SELECT to_regprocedure('tapeline.fit_edition_store()') IS NOT NULL").fetchone()
+    if found == (True,):  # a folder of earlier migrations has no such tables
+        connection.execute("SELECT tapeline.fit_edition_store()")
 
 
 def require_schema(connection: psycopg.Connection[Any]) -> None:

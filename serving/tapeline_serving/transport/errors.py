@@ -16,6 +16,8 @@ STATUS_CODES: dict[type[errors.TapelineError], grpc.StatusCode] = {
     errors.OutOfOrderError: _CODE.INVALID_ARGUMENT,
     errors.UnknownNameError: _CODE.NOT_FOUND,
     errors.LimitError: _CODE.RESOURCE_EXHAUSTED,
+    errors.QualityError: _CODE.INVALID_ARGUMENT,
+    errors.DiskFullError: _CODE.RESOURCE_EXHAUSTED,
     errors.VintageError: _CODE.OUT_OF_RANGE,
     # What the caller can mend by bringing itself, or the store, up to date.
     errors.ContinuityError: _CODE.FAILED_PRECONDITION,

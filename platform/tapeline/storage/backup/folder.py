@@ -5,15 +5,17 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tapeline.core.errors import ParameterError
 
 _PREFIX = ".incoming-backup-"
 _LOCK_NAME = ".lock"
+_MADE_WITHIN_S = 60
 
 
 @contextmanager
@@ -57,7 +59,12 @@ def remove_leftovers(parent: Path) -> list[Path]:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(folder, ignore_errors=True)
                 removed.append(folder)
-        except OSError:  # it lives, is another user's, or is just being made or finished
+        except FileNotFoundError:  # just being made or finished, or killed in the moment before it was locked
+            with suppress(OSError):
+                if time.time() - folder.stat().st_mtime > _MADE_WITHIN_S:
+                    folder.rmdir()
+                    removed.append(folder)
+        except OSError:  # it lives, or is another user's
             continue
     return removed
 
