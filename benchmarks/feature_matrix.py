@@ -21,9 +21,9 @@ from tapeline.storage.feature_tables import qualified_name, register_view
 from tapeline.storage.migrations import migrate
 
 from benchmarks.harness import Result, absolute, compare, interleave
-from benchmarks.point_in_time_join import server
+from benchmarks.stored.minutes import server
 
-GROUP = ("offline",)
+GROUP = "offline"
 SYMBOLS = tuple(f"SYM{number}" for number in range(25))
 FEATURES = 50
 MINUTES = int(os.environ.get("MATRIX_MINUTES", "8000"))

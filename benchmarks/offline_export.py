@@ -21,9 +21,10 @@ import pyarrow.parquet as pq
 from tapeline.core.timestamps import to_us
 
 from benchmarks.harness import Result, absolute
-from benchmarks.point_in_time_join import FEATURES, MINUTES, START, SYMBOLS, fill, server
+from benchmarks.stored.minutes import START, Minutes, server
 
-GROUP = ("offline",)
+GROUP = "offline"
+STORED = Minutes("minutes", symbols=50, minutes=14 * 24 * 60, features=20)
 SMALL_ROWS = 1_000_000
 LARGE_ROWS = 50_000_000
 ROUNDS = 3
@@ -58,15 +59,15 @@ print(json.dumps({"seconds": seconds, "rows": found, "sha256": manifest.content_
 def write_entities(path: Path, rows: int) -> None:
     """Entity rows at random moments of random symbols."""
     random = np.random.default_rng(rows)
-    names = pa.array([f"SYM{1 + number}" for number in range(SYMBOLS)])
+    names = pa.array([f"SYM{1 + number}" for number in range(STORED.symbols)])
     schema = pa.schema([("symbol", pa.string()), ("event_timestamp", pa.timestamp("us", tz="UTC"))])
     first_us = to_us(START)
     with pq.ParquetWriter(path, schema) as writer:
         for begin in range(0, rows, _BATCH_ROWS):
             count = min(_BATCH_ROWS, rows - begin)
-            moments = first_us + random.integers(0, MINUTES * 60 * 1_000_000, count)
+            moments = first_us + random.integers(0, STORED.minutes * 60 * 1_000_000, count)
             columns = [
-                names.take(pa.array(random.integers(0, SYMBOLS, count))),
+                names.take(pa.array(random.integers(0, STORED.symbols, count))),
                 pa.array(moments).cast(schema.types[1]),
             ]
             writer.write_table(pa.table(columns, schema=schema))
@@ -75,7 +76,7 @@ def write_entities(path: Path, rows: int) -> None:
 def child(what: str, url: str, source: Path, out: Path) -> dict[str, float]:
     """Run one export or rebuild in a process of its own."""
     ttl_us = timedelta(hours=1) // timedelta(microseconds=1)
-    arguments = [what, url, str(source), str(out), str(FEATURES), str(ttl_us)]
+    arguments = [what, url, str(source), str(out), str(STORED.features), str(ttl_us)]
     run = subprocess.run([sys.executable, "-c", _CHILD, *arguments], capture_output=True, text=True, check=False)
     if run.returncode != 0:
         raise RuntimeError(run.stderr)
@@ -87,7 +88,7 @@ def run() -> Iterator[Result]:
     """Measure."""
     with server() as url, tempfile.TemporaryDirectory(prefix="tapeline-bench-export-") as temporary:
         folder = Path(temporary)
-        stored = fill(url)
+        STORED.create(url)
         small, large = folder / "small.parquet", folder / "large.parquet"
         write_entities(small, SMALL_ROWS)
         write_entities(large, LARGE_ROWS)
@@ -97,14 +98,14 @@ def run() -> Iterator[Result]:
         if whole["rows"] != LARGE_ROWS or again["sha256"] != whole["sha256"]:
             raise AssertionError("the export lost rows, or the rebuild differs")
         sizes = {
-            "stored_rows": stored,
+            "stored_rows": STORED.rows,
             "entity_rows": LARGE_ROWS,
-            "features": FEATURES,
+            "features": STORED.features,
             "rows_per_s": round(LARGE_ROWS / whole["seconds"]),
             "rebuild_s": round(again["seconds"], 1),
         }
         yield absolute(
-            f"resident memory of an export of {LARGE_ROWS:,} rows × {FEATURES} features",
+            f"resident memory of an export of {LARGE_ROWS:,} rows × {STORED.features} features",
             ours=[whole["kib"] / 2**20],
             unit="GiB",
             at_most=MEMORY_GIB_MAX,
