@@ -14,6 +14,7 @@ from tapeline.features.timeframes import TimeFrame
 from tapeline.features.view import FeatureViewSpec, LongerBars, SessionBars, TradeBars, TradedBars, Trades
 
 from tests.datasets.market import sessions_from
+from tests.datasets.recorded import settle
 
 LAG_US = 15 * MINUTE_US
 DAILY = FeatureViewSpec(
@@ -115,8 +116,10 @@ def trades(
 
 
 def fill(connection: psycopg.Connection, *specs: FeatureViewSpec) -> None:
+    """Compute views, and wait until what was recorded is settled: a check right after sees all of it."""
     for spec in specs:
         backfill(connection, spec)
+    settle(connection)
 
 
 def _source(connection: psycopg.Connection, name: str, kind: str, calendar: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,15 +13,14 @@ from pathlib import Path
 from tapeline.core.errors import ParameterError
 
 _PREFIX = ".incoming-backup-"
-_LOCK_NAME = ".lock"
-_MADE_WITHIN_S = 60
+_LOCK = ".lock"
 
 
 @contextmanager
 def appearing(target: Path) -> Iterator[Path]:
     """A hidden folder beside the target, which takes the target's name when the block ends well, and else is removed.
 
-    What killed runs left beside it is removed first: a run that lives holds a lock in its folder.
+    What killed runs left beside it is removed first: a run that lives holds a lock, in a file beside its folder.
 
     Raises
     ------
@@ -35,37 +33,46 @@ def appearing(target: Path) -> Iterator[Path]:
     parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(parent)
     incoming = parent / f"{_PREFIX}{uuid.uuid4().hex}"
-    incoming.mkdir(mode=0o700)
-    try:
-        with (incoming / _LOCK_NAME).open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    with _locked(incoming):
+        try:
+            incoming.mkdir(mode=0o700)
             yield incoming
-            (incoming / _LOCK_NAME).unlink()
             _sync(incoming)
             if target.exists():
                 target.rmdir()
             incoming.rename(target)
             _sync_folder(parent)
-    finally:
-        shutil.rmtree(incoming, ignore_errors=True)
+        finally:
+            shutil.rmtree(incoming, ignore_errors=True)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the lock that says that the folder's maker lives. Its file is there for as long as the folder is."""
+    path = folder.with_name(folder.name + _LOCK)
+    while True:
+        with path.open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not path.exists():  # somebody who cleans up came between the two
+                continue
+            try:
+                yield
+            finally:
+                path.unlink()
+            return
 
 
 def remove_leftovers(parent: Path) -> list[Path]:
     """Remove what runs that were killed left in a folder; returns what."""
     removed = []
-    for folder in parent.glob(f"{_PREFIX}*"):
-        try:
-            with (folder / _LOCK_NAME).open("r+") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
+    for path in parent.glob(f"{_PREFIX}*{_LOCK}"):
+        folder = path.with_name(path.name.removesuffix(_LOCK))
+        with suppress(OSError), path.open("r+") as lock:  # it lives, has just ended, or is another user's
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if folder.exists():
+                shutil.rmtree(folder)
                 removed.append(folder)
-        except FileNotFoundError:  # just being made or finished, or killed in the moment before it was locked
-            with suppress(OSError):
-                if time.time() - folder.stat().st_mtime > _MADE_WITHIN_S:
-                    folder.rmdir()
-                    removed.append(folder)
-        except OSError:  # it lives, or is another user's
-            continue
+            path.unlink()
     return removed
 
 
