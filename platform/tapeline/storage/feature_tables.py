@@ -56,7 +56,7 @@ class StoredRows:
     Attributes
     ----------
     entity
-        int64 (N,): place among the symbols that were asked for.
+        int64 (N,), ascending: place among the symbols that were asked for.
     event_us, sequence, available_us
         int64 (N,).
     missing
