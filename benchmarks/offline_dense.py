@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import psycopg
+from adbc_driver_postgresql import dbapi
 from tapeline.datasets.point_in_time import as_of_join
-from tapeline.storage.arrow import read_arrow
 
 from benchmarks.harness import Result, compare, interleave
 from benchmarks.stored.minutes import Minutes, server
@@ -33,7 +33,10 @@ def run() -> Iterator[Result]:
                 raise AssertionError("too few entity rows found a value for the comparison to mean anything")
 
         def read(_number: int) -> None:
-            if read_arrow(url, f"SELECT * FROM public.{STORED.table}").num_rows != STORED.rows:
+            with dbapi.connect(url, autocommit=True) as other, other.cursor() as cursor:
+                cursor.execute(f"SELECT * FROM public.{STORED.table}")
+                rows = cursor.fetch_arrow_table().num_rows
+            if rows != STORED.rows:
                 raise AssertionError("ADBC did not read every row")
 
         mine, other = interleave(join, read, rounds=ROUNDS)

@@ -1,4 +1,4 @@
-"""The binary COPY encoder against PostgreSQL's own reading of it, and reads by ADBC."""
+"""The binary COPY encoder against PostgreSQL's own reading of it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tapeline.core.errors import InvalidDataError, NaiveTimestampError, ParameterError, UnavailableError
+from tapeline.core.errors import InvalidDataError, NaiveTimestampError
 from tapeline.storage import copy_encoder
-from tapeline.storage.arrow import copy_arrow, read_arrow
+from tapeline.storage.arrow import copy_arrow
 from tapeline.storage.copy_encoder import encode_arrow, known_type
 
 UTC_US = pa.timestamp("us", tz="UTC")
@@ -152,23 +152,3 @@ def test_a_column_that_the_target_lacks_is_named(connection: psycopg.Connection[
             copy_arrow(cursor, pa.table({"symbol": ["A"], "colour": ["red"]}), "tapeline.bars")
         with pytest.raises(InvalidDataError, match="lacks close"):
             copy_arrow(cursor, pa.table({"symbol": ["A"]}), "tapeline.bars", ["symbol", "close"])
-
-
-def test_read_arrow_gives_committed_rows_with_their_types(database: str) -> None:
-    with psycopg.connect(database, autocommit=True) as connection:
-        connection.execute("CREATE TABLE public.read_back (a float8, b text, t timestamptz)")
-        connection.execute("INSERT INTO public.read_back VALUES (1.5, 'x%', '2013-03-01T21:00Z'), (NULL, NULL, NULL)")
-        query = "SELECT * FROM public.read_back WHERE b = %(b)s AND b LIKE '%%' OR b IS NULL ORDER BY a"
-        for source in (database, connection):
-            table = read_arrow(source, query, {"b": "x%"})
-            assert table.schema.field("t").type == UTC_US
-            assert table.column("a").to_pylist() == [1.5, None]
-            assert table.column("t")[0].as_py() == datetime(2013, 3, 1, 21, tzinfo=UTC)
-    assert read_arrow(database, "SELECT %s::bigint AS n", [7]).to_pylist() == [{"n": 7}]
-
-
-def test_read_arrow_says_what_is_missing(database: str) -> None:
-    with pytest.raises(ParameterError, match="no value for %s"):
-        read_arrow(database, "SELECT %s, %s", [1])
-    with pytest.raises(UnavailableError, match="cannot be reached"):
-        read_arrow("host=/nowhere dbname=none", "SELECT 1")

@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 import threading
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
+import pyarrow as pa
 import pytest
 from psycopg import sql
+from psycopg.pq import TransactionStatus
 from tapeline.core.errors import SchemaError
-from tapeline.storage.copy_reader import ROWS_PER_BATCH, Column, read_copy, read_query, stream_copy
+from tapeline.storage.copy_reader import ROWS_PER_BATCH, Column, read_copy, read_query, stream_copy, stream_query
 
 ROWS = 3 * ROWS_PER_BATCH + 5
 MIXED = sql.SQL("""
@@ -90,3 +93,38 @@ def test_a_lost_connection_is_an_error(connection: psycopg.Connection[Any], data
     with pytest.raises(psycopg.OperationalError):
         for _ in stream:
             pass
+
+
+def test_rows_come_with_their_types(connection: psycopg.Connection[Any]) -> None:
+    connection.execute("CREATE TABLE public.read_back (a float8, b text, t timestamptz)")
+    connection.execute("INSERT INTO public.read_back VALUES (1.5, 'x%', '2013-03-01T21:00Z'), (NULL, NULL, NULL)")
+    connection.commit()
+    query = sql.SQL("SELECT * FROM public.read_back WHERE b = {b} AND b LIKE '%' OR b IS NULL ORDER BY a").format(
+        b="x%"
+    )
+    with stream_query(connection, query) as reader:
+        tables = [read_query(connection, query), reader.read_all()]
+    for table in tables:
+        assert table.schema.field("t").type == pa.timestamp("us", tz="UTC")
+        assert table.column("a").to_pylist() == [1.5, None]
+        assert table.column("t")[0].as_py() == datetime(2013, 3, 1, 21, tzinfo=UTC)
+
+
+def test_a_streamed_query_has_a_connection_of_its_own_that_only_reads(connection: psycopg.Connection[Any]) -> None:
+    connection.execute("SET TIME ZONE 'Asia/Kolkata'")
+    connection.commit()
+    numbers = sql.SQL(
+        "SELECT timestamp '2013-03-01 00:00'::timestamptz AS t, 0.5 AS half FROM generate_series(1, 10000000)"
+    )
+    with stream_query(connection, numbers) as reader:
+        first = reader.read_next_batch().slice(0, 1)  # and the rest is left
+    assert first.to_pylist() == [{"t": datetime(2013, 3, 1, tzinfo=UTC), "half": 0.5}]
+    assert connection.info.transaction_status == TransactionStatus.IDLE
+    writing = sql.SQL("SELECT setval('pg_temp.counted', 1)")
+    with (
+        stream_query(connection, sql.SQL("SELECT lo_create(0)")) as reader,
+        pytest.raises(psycopg.errors.ReadOnlySqlTransaction),
+    ):
+        reader.read_all()
+    with pytest.raises(SchemaError, match="cannot be run"), stream_query(connection, writing):
+        pass

@@ -15,8 +15,8 @@ from tapeline.core.errors import InvalidDataError, LimitError, NaiveTimestampErr
 from tapeline.core.timestamps import to_us
 from tapeline.datasets.plan import ViewSelection
 from tapeline.datasets.point_in_time import as_of_join
-from tapeline.storage.append_once import ROWS_MAX
 from tapeline.storage.feature_values import (
+    VALUES_MAX,
     append_enhancements,
     append_feature_values,
     append_metrics,
@@ -34,10 +34,10 @@ LATER = ReplayClock(to_us(START + 100 * HOUR))
 
 
 def rows(
-    hours: list[int], scores: list[float | None], notes: list[str | None] | None = None, symbol: str = "AAPL"
+    hours: list[int], scores: list[float | None], notes: list[str | None] | None = None, symbol: str | None = "AAPL"
 ) -> pa.Table:
     data = {
-        "symbol": [symbol] * len(hours),
+        "symbol": pa.array([symbol] * len(hours), pa.string()),
         "event_timestamp": pa.array([START + hour * HOUR for hour in hours], UTC_US),
         "score": pa.array(scores, pa.float64()),
     }
@@ -83,6 +83,48 @@ def test_values_are_written_once_and_corrected_by_new_rows(edition_database: tup
         ).fetchall()
         assert [row[1] for row in stored] == [START + HOUR] * 2 + [START + 100 * HOUR] * 2
         assert [row[2:] for row in stored[2:]] == [("note", None, None), ("score", 7.0, None)]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "differs"),
+    [
+        ({"a": 1.0, "b": None}, {"b": None, "a": 1.0}, False),
+        ({"a": 1.0, "b": None}, {"a": 1.0}, True),
+        ({"a": 1.0}, {"a": 1.0, "b": None}, True),
+        ({"a": 1.0, "b": None}, {"a": 1.0, "c": None}, True),
+        ({"a": "NaN"}, {"a": math.nan}, True),
+        ({"a": "x"}, {"a": None}, True),
+        ({"a": math.nan}, {"a": math.nan}, False),
+        ({"a": True}, {"a": 1}, False),
+        ({"value": 1.0, "entity": "x", "place": 2.0}, {"value": 1.0, "entity": "x", "place": 2.0}, False),
+    ],
+)
+def test_the_features_of_a_row_are_compared_together(
+    connection: psycopg.Connection, first: dict[str, object], second: dict[str, object], *, differs: bool
+) -> None:
+    keys = {"symbol": ["AAPL"], "event_timestamp": pa.array([START], UTC_US)}
+    for features, expected in ((first, (1, 0)), (second, (0, int(differs)))):
+        table = pa.table(keys | {name: [value] for name, value in features.items()})
+        counts = append_feature_values(connection, "notes", table)
+        assert (counts.added, counts.corrections) == expected
+    newest = connection.execute(
+        "SELECT feature FROM tapeline.feature_values WHERE created_timestamp ="
+        " (SELECT max(created_timestamp) FROM tapeline.feature_values) ORDER BY 1"
+    ).fetchall()
+    assert [name for (name,) in newest] == sorted(second)
+
+
+def test_a_first_sighting_is_available_after_the_lag_and_a_correction_from_its_arrival(
+    connection: psycopg.Connection,
+) -> None:
+    said = rows([0], [1.0]).append_column("available_timestamp", pa.array([START], UTC_US))
+    append_feature_values(connection, "notes", said, lag_us=60_000_000)
+    append_feature_values(connection, "notes", rows([0, 1], [2.0, 3.0]), lag_us=60_000_000, clock=LATER)
+    stored = connection.execute(
+        "SELECT value, available_timestamp FROM tapeline.feature_values ORDER BY value"
+    ).fetchall()
+    minute = timedelta(minutes=1)
+    assert stored == [(1.0, START), (2.0, START + 100 * HOUR), (3.0, START + HOUR + minute)]
 
 
 def test_a_pivot_is_read_as_of_a_moment(connection: psycopg.Connection) -> None:
@@ -147,10 +189,12 @@ def test_a_lookup_reads_only_the_key_index(connection: psycopg.Connection) -> No
         (rows([0, 0], [1.0, 2.0]), InvalidDataError, "twice"),
         (rows([0], [1.0], ["x" * 1001]), InvalidDataError, "refused"),
         (rows([0], [1.0]).append_column("day", pa.array([START.date()])), InvalidDataError, "day holds date32"),
+        (rows([0], [1.0]).append_column("big", pa.array([2**53 + 1])), InvalidDataError, "big does not fit"),
+        (rows([0], [1.0], symbol=None), InvalidDataError, "symbol has no value"),
         (
             rows([0], [1.0]).append_column("available_timestamp", pa.array([START - HOUR], UTC_US)),
             InvalidDataError,
-            "refused",
+            "before its event",
         ),
         (
             rows([0], [1.0]).set_column(1, "event_timestamp", pa.array([0], pa.timestamp("us"))),
@@ -172,8 +216,8 @@ def test_names_and_sizes_are_limited(connection: psycopg.Connection) -> None:
         append_feature_values(connection, "No", rows([0], [1.0]))
     with pytest.raises(ParameterError, match="'a\\) OR true'"):
         pivot_query("notes", ["a) OR true"])
-    long = pa.table({"symbol": ["A"] * (ROWS_MAX + 1), "event_timestamp": pa.array([START] * (ROWS_MAX + 1), UTC_US),
-                     "x": pa.nulls(ROWS_MAX + 1, pa.float64())})  # fmt: skip
+    long = pa.table({"symbol": ["A"] * (VALUES_MAX + 1), "event_timestamp": pa.array([START] * (VALUES_MAX + 1), UTC_US),
+                     "x": pa.nulls(VALUES_MAX + 1, pa.float64())})  # fmt: skip
     with pytest.raises(LimitError):
         append_feature_values(connection, "notes", long)
 

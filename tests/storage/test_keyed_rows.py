@@ -6,6 +6,7 @@ import threading
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from random import Random
 from typing import Any
 
 import psycopg
@@ -291,6 +292,7 @@ ROW = Given("A", 10, 0, 11, 1.0)
         (table_of([ROW]).append_column("rate", pa.array([1.0])), InvalidDataError, "several columns rate"),
         (table_of([ROW]).set_column(5, "rate", pa.array(["high"])), InvalidDataError, "rate.*double precision"),
         (table_of([ROW]).set_column(0, "symbol", pa.array(["a\0b"])), InvalidDataError, "refused"),
+        (table_of([replace(ROW, symbol=Random(1).randbytes(4_000).hex())]), InvalidDataError, "refused.*index row size"),
         (table_of([ROW, ROW]).set_column(1, "venue", pa.array([7, None])), InvalidDataError, "venue has no value.*row 1"),
         (table_of([ROW]).set_column(2, "at", pa.array([DAY.replace(tzinfo=None)])), NaiveTimestampError, "at"),
         (table_of([ROW, replace(ROW, symbol="B", known=9)]), InvalidDataError, "before its event.*row 1: symbol B"),

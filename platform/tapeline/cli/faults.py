@@ -14,7 +14,6 @@ _EXTRA_OF = {
     "pandera": "feast",
     "pandas": "feast",
     "exchange_calendars": "feast",
-    "adbc_driver_postgresql": "feast",
     "lightgbm": "train",
     "sklearn": "train",
     "onnx": "train",

@@ -16,7 +16,7 @@ from tapeline.core.errors import EmptyDataError, UnknownNameError
 from tapeline.core.timestamps import from_us, to_us
 from tapeline.features.versions import ActionVersions, Integers
 from tapeline.features.view import FeatureViewSpec
-from tapeline.storage.arrow import read_arrow
+from tapeline.storage.copy_reader import read_query
 from tapeline.storage.snapshots import Progress, action_kinds, raw_table
 
 BEGINNING_US = to_us("0001-01-01T00:00:00+00:00")
@@ -209,7 +209,7 @@ def read_versions(
     Parameters
     ----------
     connection
-        Names the database; the rows are read by a connection of their own.
+        The rows are read in its transaction; in one of their own if there is none.
     spec
         The view.
     changes
@@ -221,24 +221,23 @@ def read_versions(
     names = _TRADE_COLUMNS if is_trades else _BAR_COLUMNS
     query = sql.SQL(
         "SELECT a.place, r.event_timestamp, r.sequence, r.available_timestamp, r.created_timestamp, r.deleted, {columns}"
-        " FROM unnest(%(symbols)s::text[], %(until)s::timestamptz[], %(recorded)s::timestamptz[],"
-        " %(event)s::timestamptz[], %(sequence)s::bigint[])"
+        " FROM unnest({symbols}::text[], {until}::timestamptz[], {recorded}::timestamptz[],"
+        " {event}::timestamptz[], {sequence}::bigint[])"
         " WITH ORDINALITY AS a (symbol, until, recorded, event, sequence, place)"
-        " JOIN {raw} r ON r.symbol = a.symbol AND r.source = %(source)s AND r.available_timestamp < a.until"
+        " JOIN {raw} r ON r.symbol = a.symbol AND r.source = {source} AND r.available_timestamp < a.until"
         " AND r.created_timestamp <= a.recorded"
         " AND (r.event_timestamp, r.sequence) > (a.event, a.sequence)"
     ).format(
         raw=raw_table(spec),
         columns=sql.SQL(", ").join(sql.SQL("r.{}").format(sql.Identifier(name)) for name in names),
-    )
-    parameters = {
-        "source": spec.rows.source,
-        "event": [from_us(event_us) for event_us, _ in after],
-        "sequence": [sequence for _, sequence in after],
-        "recorded": [from_us(change.recorded_us) for change in changes],
+        source=spec.rows.source,
+        event=[from_us(event_us) for event_us, _ in after],
+        sequence=[sequence for _, sequence in after],
+        recorded=[from_us(change.recorded_us) for change in changes],
         **_ranges(changes),
-    }
-    table = read_arrow(connection, query, parameters)
+    )
+    with connection.transaction():
+        table = read_query(connection, query)
     values = np.empty((table.num_rows, len(names)))
     for column, name in enumerate(names):
         values[:, column] = _integers(table, name) if name == "start_timestamp" else table.column(name).to_numpy()
@@ -272,15 +271,16 @@ def read_all_actions(connection: psycopg.Connection[Any], symbols: Sequence[str]
 def _read_actions(
     connection: psycopg.Connection[Any], kinds: list[str], changes: Sequence[Change]
 ) -> list[ActionVersions]:
-    query = (
+    query = sql.SQL(
         "SELECT a.place, c.event_timestamp, 2 * c.sequence + (c.kind = 'dividend')::int AS sequence,"
         " c.available_timestamp, c.created_timestamp, c.deleted, coalesce(c.ratio, 1) AS ratio,"
         " coalesce(c.amount, 0) AS amount"
-        " FROM unnest(%(symbols)s::text[], %(until)s::timestamptz[]) WITH ORDINALITY AS a (symbol, until, place)"
-        " JOIN tapeline.corporate_actions c ON c.symbol = a.symbol AND c.kind = ANY(%(kinds)s)"
+        " FROM unnest({symbols}::text[], {until}::timestamptz[]) WITH ORDINALITY AS a (symbol, until, place)"
+        " JOIN tapeline.corporate_actions c ON c.symbol = a.symbol AND c.kind = ANY({kinds})"
         " AND c.available_timestamp < a.until"
-    )
-    table = read_arrow(connection, query, {"kinds": kinds, **_ranges(changes)})
+    ).format(kinds=kinds, **_ranges(changes))
+    with connection.transaction():
+        table = read_query(connection, query)
     event, sequence, available, created = (
         _integers(table, name) for name in ("event_timestamp", "sequence", "available_timestamp", "created_timestamp")
     )

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -199,23 +200,7 @@ def backfill(
         for start in range(0, len(chosen), ENTITIES_MAX):
             group = chosen[start : start + ENTITIES_MAX]
             _backfill_group(connection, spec, runner, group, horizon_us, raw_rows_max, writers, totals, on_entity)
-        published = 0
-        if redis is not None:
-            # What it says must have been recorded before the reading, not before the run.
-            read_us = _horizon_us(connection)
-            with connection.transaction():
-                newest = newest_states(connection, spec, chosen)
-                actions = read_all_actions(connection, chosen)
-            project = project or get_settings().project
-            try:
-                publish_actions(redis, project, actions, read_us)
-                published = publish_states(redis, project, spec, newest)
-            except redis_library.RedisError as error:
-                raise UnavailableError(
-                    f"the newest states and corporate actions could not be written to Redis: {error}",
-                    where=f"view {spec.name}@{spec.version}",
-                    remedy="Start it and run the back-fill again: the feature table is complete",
-                ) from error
+        published = 0 if redis is None else _publish(connection, spec, redis, project, chosen)
     return BackfillReport(
         view=spec.name,
         version=spec.version,
@@ -232,6 +217,31 @@ def backfill(
         quality=totals.judged / totals.added if totals.added else None,
         quality_warnings=tuple(totals.told),
     )
+
+
+def _publish(
+    connection: psycopg.Connection[Any],
+    spec: FeatureViewSpec,
+    redis: redis_library.Redis,
+    project: str | None,
+    symbols: list[str],
+) -> int:
+    """Write the newest states and all actions of entities to Redis; the number of states."""
+    # What it says must have been recorded before the reading, not before the run.
+    read_us = _horizon_us(connection)
+    with connection.transaction():
+        newest = newest_states(connection, spec, symbols)
+        actions = read_all_actions(connection, symbols)
+    project = project or get_settings().project
+    try:
+        publish_actions(redis, project, actions, read_us)
+        return publish_states(redis, project, spec, newest)
+    except redis_library.RedisError as error:
+        raise UnavailableError(
+            f"the newest states and corporate actions could not be written to Redis: {error}",
+            where=f"view {spec.name}@{spec.version}",
+            remedy="Start it and run the back-fill again: the feature table is complete",
+        ) from error
 
 
 def _horizon_us(connection: psycopg.Connection[Any]) -> int:
@@ -351,19 +361,19 @@ def _histories(
     versions = read_versions(connection, spec, changes, after)
     actions = read_actions(connection, spec, changes)
     rows = read_stored(connection, spec, symbols, [event_us for event_us, _ in after])
-    parts = [np.flatnonzero(rows.entity == place) for place in range(len(changes))] if len(rows.entity) else None
-    stored = [
-        None
-        if parts is None
-        else Stored(
-            rows.event_us[part],
-            rows.sequence[part],
-            rows.available_us[part],
-            rows.missing[part],
-            np.ascontiguousarray(rows.outputs[part]),
-        )
-        for part in (parts if parts is not None else [np.empty(0, dtype=np.int64)] * len(changes))
-    ]
+    stored: list[Stored | None] = [None] * len(changes)
+    if len(rows.entity):
+        ends = np.searchsorted(rows.entity, np.arange(len(changes) + 1))  # they come in the order of entities
+        stored = [
+            Stored(
+                rows.event_us[first:end],
+                rows.sequence[first:end],
+                rows.available_us[first:end],
+                rows.missing[first:end],
+                rows.outputs[first:end],
+            )
+            for first, end in pairwise(ends)
+        ]
     return [
         EntityHistory(version, action, change.since_us, base, table)
         for version, action, change, base, table in zip(versions, actions, changes, bases, stored, strict=True)

@@ -40,7 +40,8 @@ from tapeline.datasets.labels import LabelSpec
 from tapeline.datasets.plan import RetrievalPlan
 from tapeline.datasets.prices import lifetimes
 from tapeline.datasets.visible_moments import visible_moments
-from tapeline.storage.arrow import stream_arrow
+from tapeline.storage.copy_reader import stream_query
+from tapeline.storage.retrying import is_transient
 
 SYMBOLS_MAX = 1_000_000
 STDIN = Path("-")
@@ -194,7 +195,7 @@ def opened(
         yield _checked_stream(tables, plan, where, known, source)
     elif isinstance(entities, Query | VisibleMoments):
         where = "entity query" if isinstance(entities, Query) else "visible moments"
-        with stream_arrow(connection, _statement(entities, plan, vintage_us)) as reader:
+        with stream_query(connection, _statement(entities, plan, vintage_us)) as reader:
             require_columns(reader.schema, columns, where)
             tables = _query_tables(reader, where)
             yield _checked_stream(tables, plan, where, known, source, allow_null=isinstance(entities, VisibleMoments))
@@ -238,9 +239,9 @@ def _checked_stream(
     return EntityStream(flow(), passed)
 
 
-def _statement(entities: Query | VisibleMoments, plan: RetrievalPlan, vintage_us: int) -> str | sql.Composable:
+def _statement(entities: Query | VisibleMoments, plan: RetrievalPlan, vintage_us: int) -> sql.Composable:
     if isinstance(entities, Query):
-        return entities.text
+        return sql.SQL(entities.text)
     if entities.start_us > entities.end_us:
         raise ParameterError("the range ends before it begins", where="--start and --end")
     return visible_moments(plan.views, entities.start_us, entities.end_us, vintage_us, time_column=TIME_COLUMN)
@@ -257,16 +258,11 @@ def _read(reader: Iterable[pa.RecordBatch], where: str) -> Iterator[pa.Table]:
 
 
 def _query_tables(reader: pa.RecordBatchReader, where: str) -> Iterator[pa.Table]:
-    """ADBC reports what the server says while rows come as an input error without a number."""
     try:
         yield from _read(reader, where)
-    except (OSError, pa.ArrowException) as error:
-        if isinstance(error, OSError) and error.errno:
-            raise
+    except psycopg.Error as error:
         answer = " ".join(str(error).split())
-        if any(
-            sign in answer for sign in ("terminating connection", "closed the connection", "connection to client lost")
-        ):
+        if is_transient(error):
             raise UnavailableError(f"the database went away: {answer}", remedy="Run the same command again") from error
         raise SchemaError(f"the query failed: {answer}", where=where) from error
 

@@ -1,19 +1,16 @@
-"""Arrow in and out of PostgreSQL: appends by binary COPY, reads by ADBC."""
+"""Arrow into PostgreSQL by binary COPY."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import psycopg
 import pyarrow as pa
 from psycopg import sql
 
-from tapeline.core.errors import InvalidDataError, ParameterError, SchemaError, UnavailableError
+from tapeline.core.errors import InvalidDataError
 from tapeline.storage.copy_encoder import CopyType, encode_arrow, known_type
-from tapeline.storage.postgres import address_of
 
 _MESSAGE_BYTES = 1 << 18
 """The server works on a message once it has all of it: short ones let it work while the next slice is encoded."""
@@ -66,104 +63,6 @@ def copy_arrow(
             for start in range(0, len(whole), _MESSAGE_BYTES):
                 copy.write(whole[start : start + _MESSAGE_BYTES])
     return int(table.num_rows)
-
-
-def read_arrow(
-    source: str | psycopg.Connection[Any],
-    query: str | sql.Composable,
-    parameters: Sequence[object] | Mapping[str, object] = (),
-) -> pa.Table:
-    """Run a query and fetch its result as one Arrow table, by ADBC.
-
-    Parameters
-    ----------
-    source
-        A PostgreSQL URL or connection string, or a psycopg connection to take it from. The query runs on a
-        connection of its own, so it sees what is committed.
-    query
-        SQL with psycopg's placeholders, ``%s`` or ``%(name)s``.
-    parameters
-        Values for them; written into the query as literals.
-
-    Returns
-    -------
-    pyarrow.Table
-        ``timestamptz`` columns are ``timestamp[us, UTC]``, ``float8`` double, ``text`` string.
-
-    Raises
-    ------
-    UnavailableError
-        If the database cannot be reached.
-    """
-    from adbc_driver_manager import OperationalError
-    from adbc_driver_postgresql import dbapi
-
-    text = _inline(query, parameters)
-    address = source if isinstance(source, str) else address_of(source)
-    try:
-        connection = dbapi.connect(address, autocommit=True)
-    except OperationalError as error:
-        raise UnavailableError(f"PostgreSQL cannot be reached: {error}", remedy="Try `tapeline status`") from error
-    with connection, connection.cursor() as cursor:
-        cursor.execute(text)
-        return cursor.fetch_arrow_table()
-
-
-@contextmanager
-def stream_arrow(connection: psycopg.Connection[Any], query: str | sql.Composable) -> Iterator[pa.RecordBatchReader]:
-    """Run a query that only reads, and yield its result as a stream of Arrow batches, never whole in memory.
-
-    Parameters
-    ----------
-    connection
-        Where the database is. The query runs on a connection of its own, so it sees what is committed; timestamps
-        without a zone count as UTC in it.
-    query
-        SQL, complete with its values.
-
-    Raises
-    ------
-    UnavailableError
-        If the database cannot be reached.
-    SchemaError
-        If the query is wrong, reads what does not exist, or writes.
-    """
-    from adbc_driver_manager import Error, OperationalError
-    from adbc_driver_postgresql import dbapi
-
-    text = query if isinstance(query, str) else query.as_string(None)
-    try:
-        opened = dbapi.connect(address_of(connection))
-    except OperationalError as error:
-        raise UnavailableError(f"PostgreSQL cannot be reached: {error}", remedy="Try `tapeline status`") from error
-    with opened, opened.cursor() as cursor:
-        cursor.execute("SET TIME ZONE 'UTC'")
-        cursor.execute("SET TRANSACTION READ ONLY")
-        try:
-            cursor.execute(text)
-            reader = cursor.fetch_record_batch()
-        except Error as error:
-            raise SchemaError(f"the query cannot be run: {' '.join(str(error).split())}") from error
-        yield reader
-
-
-def _inline(query: str | sql.Composable, parameters: Sequence[object] | Mapping[str, object]) -> str:
-    text = query if isinstance(query, str) else query.as_string(None)
-    if not parameters:
-        return text
-    remaining = iter(parameters) if not isinstance(parameters, Mapping) else iter(())
-
-    def literal(match: re.Match[str]) -> str:
-        if match[0] == "%%":
-            return "%"
-        name = match[1]
-        try:
-            value = parameters[name] if isinstance(parameters, Mapping) else next(remaining)
-        except (KeyError, StopIteration):
-            raise ParameterError(f"the query has no value for {match[0]}") from None
-        return sql.Literal(value).as_string(None)
-
-    return re.sub(r"%%|%s|%\((\w+)\)s", literal, text)
 
 
 def _identifier(target: str) -> sql.Identifier:

@@ -11,7 +11,8 @@ from __future__ import annotations
 import ctypes
 import select
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -22,10 +23,12 @@ import psycopg
 import pyarrow as pa
 from numpy.typing import NDArray
 from psycopg import generators, sql
-from psycopg.pq import Format, __impl__
+from psycopg.pq import ExecStatus, Format, __impl__
+from psycopg.pq.abc import PGresult
 from psycopg.rows import tuple_row
 
 from tapeline.core.errors import SchemaError
+from tapeline.storage.postgres import sibling
 
 ROWS_PER_BATCH = 65_536
 """Rows of one record batch."""
@@ -92,10 +95,22 @@ def readable(oid: int) -> str | None:
 
 
 def describe(connection: psycopg.Connection[Any], query: sql.Composable) -> list[Column]:
-    """Names and types of a query's columns; the query is planned, not run."""
-    with connection.cursor(row_factory=tuple_row) as cursor:
-        cursor.execute(sql.SQL("SELECT * FROM ({}) AS described LIMIT 0").format(query))
-        return [Column(column.name, column.type_code) for column in cursor.description or ()]
+    """Names and types of a query's columns; the query is parsed, neither planned nor run."""
+    pgconn, encoding = connection.pgconn, connection.info.encoding
+    with connection.transaction():
+        pgconn.send_prepare(b"", query.as_bytes(connection))
+        _finished(connection)
+        pgconn.send_describe_prepared(b"")
+        found = _finished(connection)
+    return [Column((found.fname(place) or b"").decode(encoding), found.ftype(place)) for place in range(found.nfields)]
+
+
+def _finished(connection: psycopg.Connection[Any]) -> PGresult:
+    """The result of what was sent."""
+    result: PGresult = connection.wait(generators.execute(connection.pgconn))[-1]
+    if result.status != ExecStatus.COMMAND_OK:
+        raise psycopg.errors.error_from_result(result, encoding=connection.info.encoding)
+    return result
 
 
 def arrow_schema(columns: Sequence[Column]) -> pa.Schema:
@@ -133,7 +148,7 @@ def stream_copy(
     query: sql.Composable,
     columns: Sequence[Column],
     rows_per_batch: int = ROWS_PER_BATCH,
-) -> Iterator[pa.RecordBatch]:
+) -> Generator[pa.RecordBatch]:
     """The same, a record batch of at most so many rows at a time. Until it ends, the connection can do nothing else.
 
     A signal interrupts the wait for rows. Closing the iterator early cancels the query.
@@ -291,20 +306,45 @@ def read_query(connection: psycopg.Connection[Any], query: sql.Composable) -> pa
     SchemaError
         If the query is wrong, or reads what does not exist.
     """
+    return read_copy(connection, *_readable_query(connection, query))
+
+
+@contextmanager
+def stream_query(connection: psycopg.Connection[Any], query: sql.Composable) -> Iterator[pa.RecordBatchReader]:
+    """The same on a connection of its own, which may only read and where timestamps without a zone count as UTC.
+
+    Yields a stream of record batches, never whole in memory.
+
+    Raises
+    ------
+    UnavailableError
+        If the server refuses another connection.
+    SchemaError
+        If the query is wrong, or reads what does not exist.
+    """
+    with sibling(connection) as other:
+        other.read_only = True
+        other.execute("SET TIME ZONE 'UTC'")
+        statement, columns = _readable_query(other, query)
+        with closing(stream_copy(other, statement, columns)) as batches:
+            yield pa.RecordBatchReader.from_batches(arrow_schema(columns), batches)
+
+
+def _readable_query(connection: psycopg.Connection[Any], query: sql.Composable) -> tuple[sql.Composable, list[Column]]:
+    """A query whose columns all can be read, and these."""
     try:
-        with connection.transaction():
-            found = describe(connection, query)
+        found = describe(connection, query)
     except psycopg.ProgrammingError as error:
         raise SchemaError(f"the query cannot be run: {str(error).strip()}") from error
     casts = [readable(column.oid) for column in found]
     if not any(casts):
-        return read_copy(connection, query, found)
+        return query, found
     chosen, columns = [], []
     for column, cast in zip(found, casts, strict=True):
         value = sql.SQL("q.{}").format(sql.Identifier(column.name))
         chosen.append(sql.SQL("{}::{}").format(value, sql.SQL(cast)) if cast else value)
         columns.append(Column(column.name, CAST_OIDS[cast] if cast else column.oid))
-    return read_copy(connection, sql.SQL("SELECT {} FROM ({}) AS q").format(sql.SQL(", ").join(chosen), query), columns)
+    return sql.SQL("SELECT {} FROM ({}) AS q").format(sql.SQL(", ").join(chosen), query), columns
 
 
 def _arrow_type(oid: int) -> pa.DataType:

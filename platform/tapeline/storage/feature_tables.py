@@ -29,7 +29,8 @@ from tapeline.core.errors import LineageError
 from tapeline.core.timestamps import from_us
 from tapeline.features.lineage import lineage_changes
 from tapeline.features.view import FeatureViewSpec
-from tapeline.storage.arrow import copy_arrow, read_arrow
+from tapeline.storage.arrow import copy_arrow
+from tapeline.storage.copy_reader import read_query
 from tapeline.storage.feature_definitions import write_definitions
 
 SCHEMA = "features"
@@ -55,7 +56,7 @@ class StoredRows:
     Attributes
     ----------
     entity
-        int64 (N,): place among the symbols that were asked for.
+        int64 (N,), ascending: place among the symbols that were asked for.
     event_us, sequence, available_us
         int64 (N,).
     missing
@@ -223,17 +224,17 @@ def append_rows(
 
 
 def read_stored(
-    source: str | psycopg.Connection[Any],
+    connection: psycopg.Connection[Any],
     spec: FeatureViewSpec,
     symbols: Sequence[str],
     since_event_us: Sequence[int],
 ) -> StoredRows:
-    """The newest committed rows of each (event, sequence, available) from an event time on.
+    """The newest rows of each (event, sequence, available) from an event time on.
 
     Parameters
     ----------
-    source
-        Where to read.
+    connection
+        The rows are read in its transaction; in one of their own if there is none.
     spec
         The view, registered.
     symbols, since_event_us
@@ -242,14 +243,17 @@ def read_stored(
     query = sql.SQL(
         "SELECT DISTINCT ON (a.place, f.event_timestamp, f.sequence, f.available_timestamp)"
         " a.place, f.event_timestamp, f.sequence, f.available_timestamp, {columns}"
-        " FROM unnest(%(symbols)s::text[], %(since)s::timestamptz[]) WITH ORDINALITY AS a (symbol, since, place)"
+        " FROM unnest({symbols}::text[], {since}::timestamptz[]) WITH ORDINALITY AS a (symbol, since, place)"
         " JOIN {table} f ON f.symbol = a.symbol AND f.event_timestamp >= a.since"
         " ORDER BY a.place, f.event_timestamp, f.sequence, f.available_timestamp, f.created_timestamp DESC"
     ).format(
         columns=sql.SQL(", ").join(sql.SQL("f.{}").format(sql.Identifier(column)) for column in spec.columns),
         table=sql.Identifier(SCHEMA, spec.table),
+        symbols=list(symbols),
+        since=[from_us(us) for us in since_event_us],
     )
-    table = read_arrow(source, query, {"symbols": list(symbols), "since": [from_us(us) for us in since_event_us]})
+    with connection.transaction():
+        table = read_query(connection, query)
     outputs = np.empty((table.num_rows, len(spec.columns)))
     for place, name in enumerate(spec.columns):
         outputs[:, place] = table.column(name).to_numpy()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -18,30 +19,40 @@ from psycopg import sql
 
 from tapeline.core.clock import Clock
 from tapeline.core.errors import InvalidDataError, ParameterError
-from tapeline.storage.append_once import ValueTable, append_once
+from tapeline.storage.keyed_rows import KeyedTable, append_keyed
 from tapeline.storage.raw import AppendCounts
+from tapeline.storage.tall_statements import Members
 
 FEATURES_MAX = 500
-"""Of one namespace that are read together."""
+"""Of one namespace that are read or written together."""
+VALUES_MAX = 1_000_000
+"""Of one call."""
 _NAMESPACE = re.compile(r"^[a-z][a-z0-9_]{0,47}$")
 _FEATURE = re.compile(r"^[a-z][a-z0-9_]{0,62}$")
 _TIMES = ("event_timestamp", "available_timestamp", "sequence")
 
-FEATURE_VALUES = ValueTable(
+FEATURE_VALUES = KeyedTable(
     "tapeline.feature_values",
-    ("namespace", "entity", "event_timestamp", "sequence"),
-    ("value", "text_value"),
-    member="feature",
+    ("namespace", "entity"),
+    "event_timestamp",
+    "available_timestamp",
+    "created_timestamp",
+    "sequence",
 )
-ENHANCEMENTS = ValueTable(
+ENHANCEMENTS = KeyedTable(
     "tapeline.enhancement_values",
-    ("name", "entity", "producer", "producer_version", "event_timestamp", "sequence"),
-    ("value",),
+    ("name", "entity", "producer", "producer_version"),
+    "event_timestamp",
+    "available_timestamp",
+    "created_timestamp",
+    "sequence",
 )
-METRICS = ValueTable(
+METRICS = KeyedTable(
     "tapeline.performance_metrics",
-    ("model", "version", "metric", "event_timestamp", "window_start"),
-    ("value", "sample_size"),
+    ("model", "version", "metric", "window_start"),
+    "event_timestamp",
+    "available_timestamp",
+    "created_timestamp",
 )
 
 
@@ -83,7 +94,7 @@ def append_feature_values(
     join_keys
         Columns that identify the entity.
     lag_us, clock
-        As for :func:`tapeline.storage.append_once.append_once`.
+        As for :func:`tapeline.storage.keyed_rows.append_keyed`.
 
     Returns
     -------
@@ -104,38 +115,46 @@ def append_feature_values(
     missing = [name for name in (*join_keys, "event_timestamp") if name not in rows.column_names]
     if missing:
         raise InvalidDataError(f"the rows lack {', '.join(missing)}", where=f"namespace {namespace}")
+    columns = {
+        "namespace": pa.array([namespace] * rows.num_rows, pa.string()),
+        "entity": _entities(rows, join_keys, namespace),
+    } | {name: rows.column(name) for name in _TIMES if name in rows.column_names}
+    if "sequence" not in columns:
+        columns["sequence"] = pa.array([0] * rows.num_rows, pa.int64())
+    kept: dict[str, tuple[str, str]] = {}
+    for number, name in enumerate(features):
+        # Numbered, as a feature may be called like a column of the table.
+        member = f"member_{number}"
+        columns[member] = _feature_column(rows.column(name), name)
+        kept[member] = (name, "text_value" if pa.types.is_string(columns[member].type) else "value")
+    target = replace(FEATURE_VALUES, members=Members("feature", ("value", "text_value"), kept))
+    return append_keyed(
+        connection, target, pa.table(columns), lag_us=lag_us, clock=clock, rows_max=VALUES_MAX // len(features)
+    )
+
+
+def _entities(rows: pa.Table, join_keys: Sequence[str], namespace: str) -> pa.Array:
+    empty = [name for name in join_keys if rows.column(name).null_count]
+    if empty:
+        raise InvalidDataError(f"column {empty[0]} has no value in some row", where=f"namespace {namespace}")
     keys = [rows.column(name).to_pylist() for name in join_keys]
-    entities = pa.array([entity_text(dict(zip(join_keys, each, strict=True))) for each in zip(*keys, strict=True)])
-    count = rows.num_rows
-    shared: dict[str, Any] = {
-        "namespace": pa.array([namespace] * count, pa.string()),
-        "entity": entities.cast(pa.string()),
-        "event_timestamp": rows.column("event_timestamp"),
-        "sequence": rows.column("sequence") if "sequence" in rows.column_names else pa.array([0] * count, pa.int64()),
-    }
-    if "available_timestamp" in rows.column_names:
-        shared["available_timestamp"] = rows.column("available_timestamp")
-    pieces = []
-    for name in features:
-        column = rows.column(name)
-        is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
-        if not (is_text or pa.types.is_floating(column.type) or pa.types.is_integer(column.type)
-                or pa.types.is_boolean(column.type) or pa.types.is_null(column.type)):  # fmt: skip
-            raise InvalidDataError(f"feature {name} holds {column.type}", remedy="Give numbers, booleans or text")
-        number = pa.types.is_boolean(column.type)
-        pieces.append(
-            pa.table(
-                shared
-                | {
-                    "feature": pa.array([name] * count, pa.string()),
-                    "value": pa.nulls(count, pa.float64())
-                    if is_text
-                    else (column.cast(pa.int8()) if number else column).cast(pa.float64()),
-                    "text_value": column.cast(pa.string()) if is_text else pa.nulls(count, pa.string()),
-                }
-            )
-        )
-    return append_once(connection, FEATURE_VALUES, pa.concat_tables(pieces), lag_us=lag_us, clock=clock)
+    texts = [entity_text(dict(zip(join_keys, each, strict=True))) for each in zip(*keys, strict=True)]
+    return pa.array(texts, pa.string())
+
+
+def _feature_column(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
+    """A feature's values as text or double."""
+    kind = column.type
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return column.cast(pa.string())
+    if pa.types.is_boolean(kind):
+        column = column.cast(pa.int8())
+    elif not (pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind)):
+        raise InvalidDataError(f"feature {name} holds {kind}", remedy="Give numbers, booleans or text")
+    try:
+        return column.cast(pa.float64())
+    except pa.ArrowInvalid as error:
+        raise InvalidDataError(f"feature {name} does not fit a double: {error}") from None
 
 
 def append_enhancements(
@@ -151,11 +170,11 @@ def append_enhancements(
         ``name``, ``entity``, ``event_timestamp``, ``value``, ``producer`` and ``producer_version``, and perhaps
         ``available_timestamp`` and ``sequence``.
     lag_us, clock
-        As for :func:`tapeline.storage.append_once.append_once`, which also says what is raised.
+        As for :func:`tapeline.storage.keyed_rows.append_keyed`, which also says what is raised.
     """
     if "sequence" not in rows.column_names:
         rows = rows.append_column("sequence", pa.array([0] * rows.num_rows, pa.int64()))
-    return append_once(connection, ENHANCEMENTS, rows, lag_us=lag_us, clock=clock)
+    return _append(connection, ENHANCEMENTS, ("value",), rows, lag_us, clock)
 
 
 def append_metrics(
@@ -171,9 +190,27 @@ def append_metrics(
         ``model``, ``version``, ``metric``, ``window_start``, ``event_timestamp`` (the window's end), ``value``,
         ``sample_size``, and perhaps ``available_timestamp``.
     lag_us, clock
-        As for :func:`tapeline.storage.append_once.append_once`, which also says what is raised.
+        As for :func:`tapeline.storage.keyed_rows.append_keyed`, which also says what is raised.
     """
-    return append_once(connection, METRICS, rows, lag_us=lag_us, clock=clock)
+    return _append(connection, METRICS, ("value", "sample_size"), rows, lag_us, clock)
+
+
+def _append(
+    connection: psycopg.Connection[Any],
+    target: KeyedTable,
+    content: tuple[str, ...],
+    rows: pa.Table,
+    lag_us: int,
+    clock: Clock | None,
+) -> AppendCounts:
+    needed = (*target.key, *content)
+    missing = [name for name in needed if name not in rows.column_names]
+    if missing:
+        raise InvalidDataError(
+            f"rows for {target.table} lack {', '.join(missing)}", where=f"columns {rows.column_names}"
+        )
+    taken = [*needed, *(name for name in ("available_timestamp",) if name in rows.column_names)]
+    return append_keyed(connection, target, rows.select(taken), lag_us=lag_us, clock=clock, rows_max=VALUES_MAX)
 
 
 def pivot_query(

@@ -35,10 +35,13 @@ from tapeline.storage.arrow import copy_arrow
 from tapeline.storage.keyed_statements import KeyedStatements
 from tapeline.storage.raw import AppendCounts
 from tapeline.storage.retrying import write_faults
+from tapeline.storage.tall_statements import Members, TallStatements
 from tapeline.storage.turns import turn
 
 ROWS_MAX = 10_000_000
 """Rows of one append, which is one transaction."""
+# The last is raised for a value too long for an index.
+_REFUSALS = (psycopg.errors.IntegrityError, psycopg.errors.DataError, psycopg.errors.ProgramLimitExceeded)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,9 @@ class KeyedTable:
         When a row was written. Where the database has a default for it, that is what counts.
     sequence_column
         What orders rows of one moment.
+    members
+        If the table holds a row as several, one for each of its members: what these are. It has an available and a created
+        column then.
     """
 
     table: str
@@ -67,6 +73,7 @@ class KeyedTable:
     available_column: str | None = None
     created_column: str | None = None
     sequence_column: str | None = None
+    members: Members | None = None
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -82,6 +89,7 @@ def append_keyed(
     *,
     clock: Clock | None = None,
     rows_max: int = ROWS_MAX,
+    lag_us: int | None = None,
     judge: Callable[[psycopg.Connection[Any], pa.Table], None] | None = None,
 ) -> AppendCounts:
     """Append rows in one transaction, adding only what is new or changed.
@@ -100,6 +108,8 @@ def append_keyed(
         Says when rows arrive; the machine's clock if none.
     rows_max
         Most rows to take.
+    lag_us
+        How long after its event a first sighting is available that does not say; none: from its arrival. Microseconds.
     judge
         Asked about the rows in the transaction that writes them; an error of it ends that.
 
@@ -125,21 +135,10 @@ def append_keyed(
         facts = _column_facts(connection, target)
         if facts.get(target.created_column or "", (None, False))[1]:  # the database sets it
             rows = rows.drop_columns([name for name in (target.created_column,) if name in rows.column_names])
-        _check_columns(rows, target, set(facts))
+        _check_columns(rows, target, {*facts, *(target.members.kept if target.members else ())})
         if rows.num_rows == 0:
             return AppendCounts()
-        types = {name: kind for name, (kind, _) in facts.items()}
-        statements = KeyedStatements(
-            target.table,
-            target.key,
-            target.event_column,
-            target.sequence_column,
-            target.available_column,
-            target.created_column,
-            tuple(rows.column_names),
-            types,
-            from_us((clock or LiveClock()).now_us()),
-        )
+        statements = _statements(target, rows, facts, lag_us, clock or LiveClock())
         # By its number, as one table has several names.
         with (
             turn(connection, f"append:{facts.oid}"),
@@ -150,8 +149,24 @@ def append_keyed(
                 judge(connection, rows)
             try:
                 return _append(cursor, statements, rows)
-            except (psycopg.errors.IntegrityError, psycopg.errors.DataError) as error:
+            except _REFUSALS as error:
                 raise _refused(error, target) from error
+
+
+def _statements(target: KeyedTable, rows: pa.Table, facts: _Facts, lag_us: int | None, clock: Clock) -> KeyedStatements:
+    arguments = (
+        target.table,
+        target.key,
+        target.event_column,
+        target.sequence_column,
+        target.available_column,
+        target.created_column,
+        tuple(rows.column_names),
+        {name: kind for name, (kind, _) in facts.items()},
+        from_us(clock.now_us()),
+        lag_us,
+    )
+    return KeyedStatements(*arguments) if target.members is None else TallStatements(*arguments, target.members)
 
 
 class _Facts(dict[str, tuple[str, bool]]):

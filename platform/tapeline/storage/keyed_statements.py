@@ -27,6 +27,8 @@ class KeyedStatements:
         Names of the types of all columns of the table.
     now
         When the batch arrived.
+    lag_us
+        How long after its event a first sighting is available that does not say; none: from its arrival. Microseconds.
     """
 
     table: str
@@ -38,6 +40,7 @@ class KeyedStatements:
     columns: tuple[str, ...]
     types: Mapping[str, str]
     now: datetime
+    lag_us: int | None
 
     @property
     def staged(self) -> str:
@@ -53,8 +56,8 @@ class KeyedStatements:
         """Create the temporary table."""
         return sql.SQL(
             "CREATE TEMP TABLE {staged} ON COMMIT DROP AS SELECT {columns}, 0::bigint AS {place},"
-            " NULL::boolean AS {superseded}, NULL::timestamptz AS {before} FROM {table} WITH NO DATA"
-        ).format(columns=_names(self.columns), **self._words)
+            " NULL::boolean AS {superseded}, NULL::timestamptz AS {before} FROM {like} WITH NO DATA"
+        ).format(columns=_names(self.columns), like=self._like(), **self._words)
 
     def analyze(self) -> sql.Composed:
         """Tell the planner what the batch is like: only what it is joined and counted by."""
@@ -116,6 +119,7 @@ class KeyedStatements:
         first, last
             Event times of the batch: constant bounds let a hypertable leave out the chunks that hold none of the keys.
         """
+        values = self._values()
         return sql.SQL("""
             WITH judged AS MATERIALIZED ({judged}),
             decided AS MATERIALIZED (
@@ -125,17 +129,15 @@ class KeyedStatements:
                     AND (j.{place} IS NULL OR j.changed OR i.{before} > j.held)),
             written AS (
                 INSERT INTO {table} ({columns})
-                SELECT {values} FROM pg_temp.{staged} i JOIN decided d ON d.{place} = i.{place})
+                SELECT {values} FROM {written_from})
             SELECT count(*) FILTER (WHERE NOT correction), count(*) FILTER (WHERE correction) FROM decided
         """).format(
             judged=self._judged(first, last),
             from_when=self._from_when(),
             given=self._given(_BATCH),
-            columns=_names(self._written),
-            values=sql.SQL(", ").join(
-                sql.SQL("d.known_from") if name == self.available else sql.Identifier("i", name)
-                for name in self._written
-            ),
+            columns=_names(values),
+            values=sql.SQL(", ").join(values.values()),
+            written_from=self._written_from(),
             **self._words,
         )
 
@@ -145,10 +147,8 @@ class KeyedStatements:
 
     def _judged(self, first: str, last: str) -> sql.Composed:
         """Of each row of the batch whose key is stored: since when what is stored holds, and whether the row differs."""
-        matched = sql.SQL(
-            "pg_temp.{staged} i JOIN {table} s ON {same} AND s.{event} BETWEEN {first} AND {last}"
-        ).format(same=self._same_key(), first=sql.Literal(first), last=sql.Literal(last), **self._words)
-        differs = sql.SQL("({}) IS DISTINCT FROM ({})").format(self._content(_BATCH), self._content(_STORED))
+        matched = sql.SQL("pg_temp.{staged} i {stored}").format(stored=self._stored(first, last), **self._words)
+        differs = self._differs()
         held: sql.Composable = sql.SQL("NULL::timestamptz")
         if self.created is None:
             if self.available is not None:
@@ -173,12 +173,45 @@ class KeyedStatements:
             "greatest({now}, i.{event}, CASE WHEN j.{place} IS NULL OR i.{before} > j.held"
             " THEN i.{before} + interval '1 microsecond' END)"
         ).format(now=sql.Literal(self.now), **self._words)
+        unsaid: sql.Composable = arrival
+        if self.lag_us is not None:
+            unsaid = sql.SQL(
+                "CASE WHEN j.{place} IS NULL AND i.{before} IS NULL THEN i.{event} + {lag} * interval '1 microsecond'"
+                " ELSE {arrival} END"
+            ).format(lag=sql.Literal(self.lag_us), arrival=arrival, **self._words)
         if self.created is None:
-            return sql.SQL("coalesce({given}, {arrival})").format(given=self._given(_BATCH), arrival=arrival)
+            return sql.SQL("coalesce({given}, {unsaid})").format(given=self._given(_BATCH), unsaid=unsaid)
         return sql.SQL(
-            "CASE WHEN j.{place} IS NULL OR j.held IS NULL OR {given} > j.held THEN coalesce({given}, {arrival})"
+            "CASE WHEN j.{place} IS NULL OR j.held IS NULL OR {given} > j.held THEN coalesce({given}, {unsaid})"
             " ELSE greatest({arrival}, j.held) END"
-        ).format(given=self._given(_BATCH), arrival=arrival, **self._words)
+        ).format(given=self._given(_BATCH), unsaid=unsaid, arrival=arrival, **self._words)
+
+    def _like(self) -> sql.Composable:
+        """What has the columns of the batch, with their types."""
+        return sql.Identifier(*self.table.split("."))
+
+    def _stored(self, first: str, last: str) -> sql.Composable:
+        """Joins what is stored, `s`, to the rows of the batch, `i`."""
+        return sql.SQL("JOIN {table} s ON {matches}").format(matches=self._matches(first, last), **self._words)
+
+    def _matches(self, first: str, last: str) -> sql.Composable:
+        return sql.SQL("{same} AND s.{event} BETWEEN {first} AND {last}").format(
+            same=self._same_key(), first=sql.Literal(first), last=sql.Literal(last), **self._words
+        )
+
+    def _differs(self) -> sql.Composable:
+        """Whether a row of the batch says otherwise than a stored one."""
+        return sql.SQL("({}) IS DISTINCT FROM ({})").format(self._content(_BATCH), self._content(_STORED))
+
+    def _values(self) -> dict[str, sql.Composable]:
+        """What is written to each column of the table."""
+        values: dict[str, sql.Composable] = {name: sql.Identifier("i", name) for name in self.columns}
+        if self.available is not None:
+            values[self.available] = sql.SQL("d.known_from")
+        return values
+
+    def _written_from(self) -> sql.Composable:
+        return sql.SQL("pg_temp.{staged} i JOIN decided d ON d.{place} = i.{place}").format(**self._words)
 
     def _given(self, row: sql.SQL) -> sql.Composable:
         """When a row says that it was available."""
@@ -193,7 +226,7 @@ class KeyedStatements:
             sql.SQL("{}.{}{}").format(
                 row,
                 sql.Identifier(name),
-                sql.SQL("::text") if self.types[name] == "json" else sql.SQL(""),  # json has no equality
+                sql.SQL("::text") if self.types.get(name) == "json" else sql.SQL(""),  # json has no equality
             )
             for name in names
         ]
@@ -216,11 +249,6 @@ class KeyedStatements:
         if self.available in self.columns:
             order.insert(0, sql.Identifier(str(self.available)))
         return sql.SQL("PARTITION BY {} ORDER BY {}").format(_names(self.key), sql.SQL(", ").join(order))
-
-    @property
-    def _written(self) -> tuple[str, ...]:
-        extra = () if self.available is None or self.available in self.columns else (self.available,)
-        return (*self.columns, *extra)
 
     @property
     def _words(self) -> dict[str, sql.Composable]:
