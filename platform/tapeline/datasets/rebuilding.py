@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from tapeline.datasets.manifest import (
     table_columns,
 )
 from tapeline.datasets.ordering import OrderedRows, read_rows, verify_ordered
-from tapeline.datasets.production import Job, Notify, Progress, as_context, produce
+from tapeline.datasets.production import Job, Notify, Progress, produce
 from tapeline.datasets.slices import Recipe, make_slices
 from tapeline.datasets.vintage import resolve_vintage
 from tapeline.datasets.workfolder import check_folder
@@ -142,7 +142,7 @@ def rebuild(
                 "processor": cpu_name(),
             },
             recipe=recipe,
-            entities=lambda _: as_context(EntityStream(read_rows(entities.files))),
+            entities=lambda _: nullcontext(EntityStream(read_rows(entities.files))),
             repeatable=True,
             finish=lambda _connection, _recipe, _rows, content: _rebuilt(manifest, views, content),
             partition_by=manifest.partition_by,
