@@ -11,6 +11,7 @@ from feast import FeatureStore, utils
 from feast.on_demand_feature_view import OnDemandFeatureView
 
 from tapeline.datasets.plan import RetrievalPlan
+from tapeline.feast_ext.promoted import database_of, promoted_views
 from tapeline.feast_ext.resolve import find_service, opened_store
 from tapeline.feast_ext.selection import select_views
 
@@ -42,7 +43,8 @@ def whole_service(
 ) -> tuple[RetrievalPlan, tuple[OnDemandFunction, ...]]:
     """Resolve a feature service, on-demand views and what they read included.
 
-    Features keep their own names unless two views share one; then all are called ``view__feature``.
+    Views without a version are in their promoted one, as an export reads them. Features keep their own names unless two
+    views share one; then all are called ``view__feature``.
 
     Raises
     ------
@@ -50,6 +52,8 @@ def whole_service(
         If there is no such service.
     ConfigurationError
         If the folder is no Feast repository, or a view's source is one of another offline store.
+    VersionStateError
+        If a view's promoted version was never applied.
     """
     store = opened_store(store)
     service = find_service(store, service_name)
@@ -57,6 +61,7 @@ def whole_service(
     views, on_demand = utils._get_feature_views_to_use(store.registry, store.project, service)  # noqa: SLF001
     names = [reference.rpartition(":")[2] for reference in references]
     full = len(set(names)) < len(names)
+    views = promoted_views(views, store.registry, store.project, lambda: database_of(store.config))
     selections = select_views(references, views, store.registry, store.project, full_feature_names=full)
     functions = tuple(_function(view, full_feature_names=full) for view in on_demand)
     return RetrievalPlan(service_name, selections), functions
