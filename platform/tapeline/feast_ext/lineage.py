@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ from feast import FeatureStore, utils
 from feast.on_demand_feature_view import OnDemandFeatureView
 
 from tapeline.core.hashing import sha256_json
-from tapeline.datasets.plan import RetrievalPlan
 from tapeline.feast_ext.promoted import database_of, promoted_views
 from tapeline.feast_ext.resolve import opened_store, plan_of_views
 from tapeline.feast_ext.selection import view_version
@@ -34,9 +32,8 @@ def service_plans(store: FeatureStore | str | Path) -> list[tuple[dict[str, Any]
         named = {projection.name for projection in service.feature_view_projections}
         views = [view for view in views if view.name in named]
         held = promoted_views(views, store.registry, store.project, lambda: database_of(store.config))
-        plan: RetrievalPlan = plan_of_views(service.name, views, held)
-        plain = json.loads(json.dumps(plan.to_dict()))
-        found.append((plain, [_on_demand(store, computed[name]) for name in sorted(computed)]))
+        plan = plan_of_views(service.name, views, held)
+        found.append((plan.to_dict(), [_on_demand(store, computed[name]) for name in sorted(computed)]))
     return found
 
 
