@@ -12,20 +12,19 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from psycopg.rows import tuple_row
 
-from tapeline.core.timestamps import DAY_US, from_us, to_us
+from tapeline.core.timestamps import from_us, to_us
 from tapeline.datasets.changes import Cause, Change, ChangeLog, Integers
 from tapeline.datasets.entities import TIME_COLUMN
 from tapeline.datasets.inputs import PriceSource
 from tapeline.datasets.manifest import DatasetView
 from tapeline.datasets.plan import ViewSelection
 from tapeline.datasets.point_in_time import as_of_join, time_columns
+from tapeline.datasets.price_window import LABEL_BACK_US
 from tapeline.features.view import FeatureViewSpec
 from tapeline.storage.snapshots import action_kinds
 
 CHANGES_NAMED_MAX = 5
 """Changes named for one cell: those of the nearest events before its own."""
-LABEL_REACH_US = 54 * DAY_US
-"""A label looks at most so far back: twenty sessions, for its barriers, and a closure of the venue."""
 _LEAST = np.iinfo(np.int64).min
 _MOST = np.iinfo(np.int64).max
 
@@ -207,7 +206,7 @@ class DiffCauses:
             self._log(prices.kind, prices.source, (), names, span, None),
             self._log("actions", None, ("split",), names, span, None),
         )
-        since_us = event_us - LABEL_REACH_US
+        since_us = event_us - LABEL_BACK_US
         found = [
             logs[0].nearest(symbols, since_us, end_us, CHANGES_NAMED_MAX),
             logs[1].nearest(symbols, since_us, end_us, CHANGES_NAMED_MAX, known_us=end_us),

@@ -19,10 +19,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tapeline.core.timestamps import DAY_US, HOUR_US, format_us
+from tapeline.core.timestamps import format_us
 from tapeline.datasets.changes import Cause, Change, Integers
 from tapeline.datasets.diff_causes import DiffCauses, Explanation, entity_symbols
 from tapeline.datasets.diff_cells import CellFile, cell_table
+from tapeline.datasets.price_window import label_ahead_us
 from tapeline.datasets.slices import LABEL_COLUMNS
 from tapeline.datasets.vintage_sides import Side, aligned, known_labels, refuse_unlike, windows
 
@@ -297,8 +298,7 @@ def _explain_labels(part: _Slice, causes: DiffCauses, rows: Integers) -> Integer
         return np.full(len(rows), -1, dtype=np.int64)
     symbols, event_us = entity_symbols(part.rows.take(pa.array(rows)))
     ends = [_label_ends(part, side, rows) for side in (0, 1)]
-    horizon_us = 14 * DAY_US + 2 * spec.sessions * DAY_US + 8 * spec.hours * HOUR_US
-    return causes.of_labels(prices, symbols, event_us, np.maximum(*ends), horizon_us)
+    return causes.of_labels(prices, symbols, event_us, np.maximum(*ends), label_ahead_us(spec))
 
 
 def _label_ends(part: _Slice, side: int, rows: Integers) -> Integers:
