@@ -48,17 +48,17 @@ def run(database, tmp_path, monkeypatch):
 )
 def test_choices_that_contradict(options, error, match):
     with pytest.raises(error, match=match):
-        export_commands._entities(*options)
+        export_commands.asked_entities(*options)
 
 
 def test_days_and_moments():
-    chosen = export_commands._entities("AAPL, MSFT", None, None, "session", "2013-01-02", "2013-01-02")
+    chosen = export_commands.asked_entities("AAPL, MSFT", None, None, "session", "2013-01-02", "2013-01-02")
     day = to_us("2013-01-02T00:00:00+00:00")
     assert (chosen.symbols, chosen.start_us, chosen.end_us) == (("AAPL", "MSFT"), day, day + DAY_US - 1)
-    assert export_commands._entities("all", None, None, "5m", None, None).symbols is None
-    changes = export_commands._entities("all", None, None, "change", "2013-01-02", "2013-01-02")
+    assert export_commands.asked_entities("all", None, None, "5m", None, None).symbols is None
+    changes = export_commands.asked_entities("all", None, None, "change", "2013-01-02", "2013-01-02")
     assert (changes.start_us, changes.end_us) == (day, day + DAY_US - 1)
-    assert export_commands._entities("all", "SELECT 1", None, "session", None, None).text == "SELECT 1"
+    assert export_commands.asked_entities("all", "SELECT 1", None, "session", None, None).text == "SELECT 1"
 
 
 def test_training_without_a_registry_and_an_empty_one(run, tmp_path):

@@ -194,7 +194,7 @@ def test_refusals(market, tmp_path) -> None:
     begin(market, ["AAA", "BBB"], missing=frozenset(), seed=1)
     side = asked_side(market, PLAN, Generated(("AAA",)), None)
     with pytest.raises(ParameterError, match="earlier one first"):
-        vintage_diff(market, side, side.at(side.vintage_us - 1))
+        vintage_diff(market, side, side.at(side.recipe.vintage_us - 1))
     labelled = asked_side(market, PLAN, Generated(("AAA",)), None, labels=LabelSpec.parse("direction:5d"))
     with pytest.raises(ParameterError, match="labels"):
         vintage_diff(market, side, labelled)

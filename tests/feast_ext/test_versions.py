@@ -17,6 +17,7 @@ from feast.on_demand_feature_view import on_demand_feature_view
 from feast.types import Float64
 from tapeline.core.errors import UnknownNameError, VersionStateError
 from tapeline.core.settings import Settings
+from tapeline.feast_ext.on_demand import whole_service
 from tapeline.feast_ext.promoted import REFRESH_SECONDS, PromotedVersions
 from tapeline.feast_ext.resolve import retrieval_plan
 from tapeline.feast_ext.views import feature_view
@@ -79,7 +80,8 @@ def test_what_was_applied_last_changes_nothing_until_it_is_promoted(
         settle()
         (selection,) = retrieval_plan(store, "unversioned").views
         service = store.get_feature_service("unversioned")
-        found = {selection.version, int(selection.table[-1])}
+        (checked,) = whole_service(store, "unversioned")[0].views
+        found = {selection.version, int(selection.table[-1]), checked.version, int(checked.table[-1])}
         for columns in (
             historical(store, PLAIN),
             historical(store, service),

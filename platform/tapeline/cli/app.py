@@ -28,6 +28,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tapeline.core.errors import TapelineError
+from tapeline.core.timestamps import moment_or_day
 
 console = Console()
 """Results: standard output."""
@@ -35,6 +36,24 @@ notices = Console(stderr=True)
 """Progress, warnings and errors: standard error, so that output can be piped."""
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+
+
+def names_in(text: str) -> list[str]:
+    """The names in a list such as ``AAPL, MSFT``."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def span_us(start: str | None, end: str | None) -> tuple[int | None, int | None]:
+    """First and last moment of ``--start`` and ``--end``, microseconds UTC; none where one was not given.
+
+    Raises
+    ------
+    ParameterError, NaiveTimestampError
+        If one is neither a moment with its zone nor a day.
+    """
+    first = None if start is None else moment_or_day(start, "--start", last=False)
+    last = None if end is None else moment_or_day(end, "--end", last=True)
+    return first, last
 
 
 def emit(data: Any, *, as_json: bool, title: str | None = None, empty: str = "There is nothing to show.") -> None:

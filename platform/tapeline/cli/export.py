@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tapeline.cli.app import JsonOption, emit, row_progress
+from tapeline.cli.app import JsonOption, emit, names_in, row_progress, span_us
 from tapeline.core.errors import ParameterError
-from tapeline.core.timestamps import format_duration_us, format_us, moment_or_day, to_us
+from tapeline.core.timestamps import format_duration_us, format_us, to_us
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,7 +85,7 @@ def export(
     from tapeline.lineage.openlineage import export_datasets, job_run
     from tapeline.storage.postgres import connect
 
-    chosen = _entities(entities, query, symbols, every, start, end)
+    chosen = asked_entities(entities, query, symbols, every, start, end)
     label = LabelSpec.parse(labels) if labels is not None else None
     as_of_us = to_us(as_of, where="--as-of") if as_of is not None else None
     run = nullcontext(None) if explain else job_run(f"export.{service}")
@@ -221,9 +221,16 @@ def _partition(text: str) -> PartitionBy:
     )
 
 
-def _entities(
+def asked_entities(
     entities: str, query: str | None, symbols: str | None, every: str, start: str | None, end: str | None
 ) -> Entities:
+    """The entity rows that the options ask for.
+
+    Raises
+    ------
+    ParameterError
+        If options contradict each other, or a file does not exist.
+    """
     from tapeline.datasets.entity_inputs import STDIN, Generated, Query, VisibleMoments, require_readable
 
     place = Path(entities)
@@ -242,9 +249,8 @@ def _entities(
     if symbols is not None and entities != "all":
         raise ParameterError("symbols are given twice", where="--entities and --symbols", remedy="Give one of them")
     text = symbols if symbols is not None else entities
-    names = None if text == "all" else tuple(name.strip() for name in text.split(",") if name.strip())
-    start_us = moment_or_day(start, "--start", last=False) if start is not None else None
-    end_us = moment_or_day(end, "--end", last=True) if end is not None else None
+    names = None if text == "all" else tuple(names_in(text))
+    start_us, end_us = span_us(start, end)
     if every == CHANGE:
         if names is not None or start_us is None or end_us is None:
             raise ParameterError(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tapeline.cli.app import JsonOption, emit
+from tapeline.cli.app import JsonOption, emit, names_in
 
 if TYPE_CHECKING:
     from tapeline.features import FeaturePlan
@@ -86,7 +86,7 @@ def explain_features(
 
     compiled = _plan_of(plan)
     explanation = explain_plan(compiled)
-    kept = [name.strip() for name in keep.split(",") if name.strip()]
+    kept = names_in(keep)
     if model is not None:
         kept += [name for name in _read_by(model, plan) if name not in kept]
     data: dict[str, object] = {

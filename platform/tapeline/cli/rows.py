@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tapeline.cli.app import JsonOption, console, emit
+from tapeline.cli.app import JsonOption, console, emit, span_us
 from tapeline.cli.vintage import AsOfOption, asked_vintage
 from tapeline.core.errors import EmptyDataError, ParameterError, UnknownNameError
 from tapeline.core.settings import get_settings
-from tapeline.core.timestamps import moment_or_day, to_us
+from tapeline.core.timestamps import to_us
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -64,8 +64,7 @@ def rows(
     if parquet is not None and parquet.exists():
         raise ParameterError(f"{parquet} exists", where="--parquet", remedy="Choose another file")
 
-    first = moment_or_day(start, "--start", last=False) if start is not None else None
-    last = moment_or_day(end, "--end", last=True) if end is not None else None
+    first, last = span_us(start, end)
     moment_us = to_us(at, where="--at") if at is not None else get_settings().make_clock().now_us()
     with connect() as connection:
         vintage_us = asked_vintage(connection, as_of)
@@ -98,11 +97,11 @@ def _show(found: pa.Table, name: str, parquet: Path | None, limit: int, *, as_js
         pq.write_table(found, partial, compression="zstd")
         partial.replace(parquet)
     if as_json:
-        emit([_plain(row) for row in found.slice(0, limit).to_pylist()], as_json=True)
+        emit(found.slice(0, limit).to_pylist(), as_json=True)
         return
     shown = found.column_names if all_features else found.column_names[: _TIMES + _FEATURES_SHOWN]
     emit(
-        [_plain(row) for row in found.select(shown).slice(0, limit).to_pylist()],
+        found.select(shown).slice(0, limit).to_pylist(),
         as_json=False,
         title=f"{name}: {min(limit, found.num_rows):,} of {found.num_rows:,} rows",
     )
@@ -111,7 +110,3 @@ def _show(found: pa.Table, name: str, parquet: Path | None, limit: int, *, as_js
         console.print(f"{left} more features: name some with --feature, or use --json or --parquet", highlight=False)
     if parquet is not None:
         console.print(f"All rows: {parquet}", highlight=False, soft_wrap=True)
-
-
-def _plain(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: value.isoformat() if hasattr(value, "isoformat") else value for name, value in row.items()}

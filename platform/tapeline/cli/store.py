@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tapeline.cli.app import JsonOption, emit, notices
+from tapeline.cli.app import JsonOption, emit, names_in, notices
 from tapeline.core.errors import ParameterError
 from tapeline.core.timestamps import MICROSECOND, format_us, parse_duration_us, to_us
 
@@ -52,8 +53,8 @@ def latest(
         matrix = feature_matrix(
             connection,
             view,
-            _names(symbols),
-            None if features is None else _names(features),
+            names_in(symbols),
+            None if features is None else names_in(features),
             at_us=at_us,
             vintage_us=vintage_us,
         )
@@ -144,8 +145,6 @@ def apply(
 
 def list_tiers(as_json: JsonOption = False) -> None:
     """All tiers with their limits."""
-    from dataclasses import asdict
-
     from tapeline.storage.postgres import connect
     from tapeline.storage.tiers import read_tiers
 
@@ -178,8 +177,8 @@ def set_tier(
                 burst,
                 entities,
                 live_rows,
-                None if features is None else _names(features),
-                None if models is None else _names(models),
+                None if features is None else names_in(features),
+                None if models is None else names_in(models),
                 description,
             ),
         )
@@ -201,7 +200,3 @@ def _shown(one: RetentionPlan) -> dict[str, Any]:
 
 def _duration(text: str) -> timedelta:
     return parse_duration_us(text) * MICROSECOND
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]

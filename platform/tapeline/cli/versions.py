@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tapeline.cli.app import JsonOption, emit, notices, progress
+from tapeline.cli.app import JsonOption, emit, names_in, notices, progress, span_us
 from tapeline.core.errors import ParameterError
-from tapeline.core.timestamps import format_us, moment_or_day
+from tapeline.core.timestamps import format_us
 
 if TYPE_CHECKING:
     from tapeline.datasets.version_difference import FeatureDifference, LargestDifference, VersionDiff
@@ -97,15 +97,16 @@ def diff(
     from tapeline.storage.postgres import connect
 
     pair = [_view_version(text) for text in (before, after)]
-    symbols = None if entities is None else [name.strip() for name in entities.split(",") if name.strip()]
+    symbols = None if entities is None else names_in(entities)
+    start_us, end_us = span_us(start, end)
     with progress(f"Comparing {before} with {after}") as advance, connect() as connection:
         found = diff_versions(
             connection,
             pair[0],
             pair[1],
             symbols=symbols,
-            start_us=moment_or_day(start, "--start", last=False) if start else None,
-            end_us=moment_or_day(end, "--end", last=True) if end else None,
+            start_us=start_us,
+            end_us=end_us,
             notify=advance,
         )
     if as_json:

@@ -130,12 +130,12 @@ class _Asked:
 
     def side(self, connection: psycopg.Connection[Any], vintage_us: int | None) -> Side:
         """The data set as of a moment."""
-        from tapeline.cli.export import _entities
+        from tapeline.cli.export import asked_entities
         from tapeline.datasets.labels import LabelSpec
         from tapeline.datasets.vintage_sides import asked_side
         from tapeline.feast_ext.resolve import retrieval_plan
 
-        chosen = _entities(self.entities, None, None, self.every, self.start, self.end)
+        chosen = asked_entities(self.entities, None, None, self.every, self.start, self.end)
         spec = LabelSpec.parse(self.labels) if self.labels is not None else None
         plan = retrieval_plan(self.repo, str(self.service))
         return asked_side(connection, plan, chosen, vintage_us, labels=spec, prices=self.prices)

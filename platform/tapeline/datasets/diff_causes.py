@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,20 +13,19 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from psycopg.rows import tuple_row
 
-from tapeline.core.timestamps import DAY_US, from_us, to_us
+from tapeline.core.timestamps import from_us, to_us
 from tapeline.datasets.changes import Cause, Change, ChangeLog, Integers
 from tapeline.datasets.entities import TIME_COLUMN
 from tapeline.datasets.inputs import PriceSource
 from tapeline.datasets.manifest import DatasetView
 from tapeline.datasets.plan import ViewSelection
 from tapeline.datasets.point_in_time import as_of_join, time_columns
+from tapeline.datasets.price_window import LABEL_BACK_US
 from tapeline.features.view import FeatureViewSpec
 from tapeline.storage.snapshots import action_kinds
 
 CHANGES_NAMED_MAX = 5
 """Changes named for one cell: those of the nearest events before its own."""
-LABEL_REACH_US = 54 * DAY_US
-"""A label looks at most so far back: twenty sessions, for its barriers, and a closure of the venue."""
 _LEAST = np.iinfo(np.int64).min
 _MOST = np.iinfo(np.int64).max
 
@@ -100,14 +100,15 @@ class DiffCauses:
         left = np.flatnonzero(numbers < 0)
         if len(left) == 0:
             return
-        computed = self._computed_by(spec, sorted(set(symbols[left].tolist())))
-        for since_us in sorted(set(computed.values())):
+        computed = self._computed(spec, sorted(set(symbols[left].tolist())))
+        for since_us in sorted({moment for moment in computed.values() if moment is not None}):
             mine = np.array([row for row in left.tolist() if computed.get(symbols[row]) == since_us], dtype=np.int64)
             late = np.full(len(mine), -1, dtype=np.int64)
             self._search(late, spec, symbols[mine], np.full(len(mine), _LEAST), new.at(mine), since_us=since_us)
             numbers[mine] = late
+        only_since = {symbol for symbol, moment in computed.items() if moment is None}
         for row in left.tolist():
-            if symbols[row] not in computed and self._was_computed_since(spec, symbols[row]):
+            if symbols[row] in only_since:
                 numbers[row] = self.number(Cause.BACKFILL)
 
     def _search(
@@ -145,24 +146,16 @@ class DiffCauses:
         ]
         numbers[open_rows] = self._told(logs, found, Cause.BACKFILL if since_us is not None else None)
 
-    def _computed_by(self, spec: FeatureViewSpec, symbols: list[str]) -> dict[str, int]:
-        """Up to when raw rows had been computed at the first moment, of the symbols of which any had."""
+    def _computed(self, spec: FeatureViewSpec, symbols: list[str]) -> dict[str, int | None]:
+        """Of symbols computed by the second moment: up to when raw rows had been at the first; none: only since then."""
         with self._connection.transaction(), self._connection.cursor(row_factory=tuple_row) as cursor:
             rows = cursor.execute(
-                "SELECT entity, max(recorded_timestamp) FROM tapeline.state_snapshots WHERE view = %s AND version = %s"
-                " AND entity = ANY(%s) AND created_timestamp <= %s GROUP BY entity",
-                (spec.name, spec.version, symbols, from_us(self._before_us)),
+                "SELECT entity, max(recorded_timestamp) FILTER (WHERE created_timestamp <= %s)"
+                " FROM tapeline.state_snapshots WHERE view = %s AND version = %s AND entity = ANY(%s)"
+                " AND created_timestamp <= %s GROUP BY entity",
+                (from_us(self._before_us), spec.name, spec.version, symbols, from_us(self._after_us)),
             ).fetchall()
-        return {entity: to_us(recorded) for entity, recorded in rows}
-
-    def _was_computed_since(self, spec: FeatureViewSpec, symbol: str) -> bool:
-        with self._connection.transaction(), self._connection.cursor(row_factory=tuple_row) as cursor:
-            row = cursor.execute(
-                "SELECT EXISTS (SELECT FROM tapeline.state_snapshots WHERE view = %s AND version = %s AND entity = %s"
-                " AND created_timestamp > %s AND created_timestamp <= %s)",
-                (spec.name, spec.version, symbol, from_us(self._before_us), from_us(self._after_us)),
-            ).fetchone()
-        return bool(row and row[0])
+        return {entity: None if recorded is None else to_us(recorded) for entity, recorded in rows}
 
     def _from_row(self, selection: ViewSelection, rows: pa.Table, row: int, old: _Taken, new: _Taken) -> int:
         """Without raw rows to look at, the feature rows themselves say what happened."""
@@ -207,7 +200,7 @@ class DiffCauses:
             self._log(prices.kind, prices.source, (), names, span, None),
             self._log("actions", None, ("split",), names, span, None),
         )
-        since_us = event_us - LABEL_REACH_US
+        since_us = event_us - LABEL_BACK_US
         found = [
             logs[0].nearest(symbols, since_us, end_us, CHANGES_NAMED_MAX),
             logs[1].nearest(symbols, since_us, end_us, CHANGES_NAMED_MAX, known_us=end_us),
@@ -235,15 +228,13 @@ class DiffCauses:
         if known is not None and known[1].complete and known[0].issuperset(symbols):
             return known[1]
         wanted = sorted({*symbols, *(known[0] if known is not None and known[1].complete else ())})
-        log = ChangeLog.read(
-            self._connection, kind, wanted, source=source, action_kinds=action_kinds_wanted,
+        read = partial(
+            ChangeLog.read, self._connection, kind, wanted, source=source, action_kinds=action_kinds_wanted,
             since_us=span[0], until_us=span[1],
         )  # fmt: skip
+        log = read()
         if not log.complete and last_us is not None:  # of these events only: it serves this search alone
-            return ChangeLog.read(
-                self._connection, kind, wanted, source=source, action_kinds=action_kinds_wanted,
-                since_us=span[0], until_us=span[1], last_event_us=last_us,
-            )  # fmt: skip
+            return read(last_event_us=last_us)
         self._logs[key] = (frozenset(wanted), log)
         return log
 

@@ -19,13 +19,13 @@ from tapeline.core.errors import (
     UnknownNameError,
 )
 from tapeline.core.timestamps import format_us, parse_duration_us, to_us
+from tapeline.datasets.requests import UTC_US, in_microseconds
 
 SESSION = "session"
 ENTITY_ROWS_MAX = 1_000_000_000
 BATCH_ROWS = 262_144
 """Rows that are generated, or read from a file, at once."""
 TIME_COLUMN = "event_timestamp"
-UTC_US = pa.timestamp("us", tz="UTC")
 
 
 def require_columns(schema: pa.Schema, columns: Sequence[str], where: str) -> None:
@@ -113,9 +113,7 @@ def _moments(column: pa.ChunkedArray, where: str, first_row: int) -> pa.ChunkedA
         raise InvalidDataError(f"{TIME_COLUMN} holds {kind}, not timestamps", where=where)
     if kind.tz is None:
         raise NaiveTimestampError(column[0], where=f"{where}, row {first_row}, column {TIME_COLUMN}")
-    if kind.unit == "ns":  # Arrow's cast would round moments before 1970 up
-        return pa.chunked_array([pa.array(column.cast(pa.int64()).to_numpy() // 1_000).cast(UTC_US)])
-    return column.cast(UTC_US)
+    return in_microseconds(column)
 
 
 def generate_entities(

@@ -9,7 +9,7 @@ import hashlib
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
@@ -97,7 +97,7 @@ Entities: TypeAlias = ArrowStream | Path | Query | VisibleMoments | Generated
 folder of Parquet files, or ``-``: an Arrow stream on standard input."""
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class EntityStream:
     """Checked entity rows, a table at a time, in any order.
 
@@ -105,12 +105,9 @@ class EntityStream:
     ----------
     tables
         Entity columns, then ``event_timestamp``, in Tapeline's types.
-    symbols
-        Which symbols have passed, if ``symbol`` is an entity column.
     """
 
     tables: Iterator[pa.Table]
-    symbols: set[str] = field(default_factory=set)
 
 
 def describe(entities: Entities) -> str:
@@ -216,10 +213,10 @@ def _checked_stream(
     *,
     allow_null: bool = False,
 ) -> EntityStream:
-    columns, passed = plan.entity_columns, set[str]()
+    columns = plan.entity_columns
 
     def flow() -> Iterator[pa.Table]:
-        rows = 0
+        rows, passed = 0, set[str]()
         for table in tables:
             if table.num_rows == 0:
                 continue
@@ -236,7 +233,7 @@ def _checked_stream(
                     raise too_many(SYMBOLS_MAX)
             yield one
 
-    return EntityStream(flow(), passed)
+    return EntityStream(flow())
 
 
 def _statement(entities: Query | VisibleMoments, plan: RetrievalPlan, vintage_us: int) -> sql.Composable:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +123,7 @@ def export(
     vintage_us = resolve_vintage(connection, as_of_us)
     views = describe_views(connection, plan)
     require_usable(connection, tables=[view.table for view in plan.views], where=f"service {plan.service}")
+    rows_asked = identity(entities)
     source = price_source(connection, views, prices, intraday=is_intraday(entities, spec))
     recipe = Recipe(plan, vintage_us, spec, source, keep_without_label)
     require_partition(partition_by, recipe.columns)
@@ -136,10 +136,10 @@ def export(
         return manifest
 
     job = Job(
-        asked=_asked(connection, recipe, views, as_of_us, partition_by) | {"entity rows": identity(entities)},
+        asked=_asked(connection, recipe, views, as_of_us, partition_by) | {"entity rows": rows_asked},
         recipe=recipe,
         entities=lambda recipe: opened(connection, plan, entities, source, recipe.vintage_us),
-        repeatable=identity(entities) is not None,
+        repeatable=rows_asked is not None,
         finish=finish,
         partition_by=partition_by,
         slice_rows=slice_rows,
@@ -186,7 +186,7 @@ def _asked(
         "format": FORMAT,
         "database": database_name(connection),
         "service": recipe.plan.service,
-        "features": sha256_json(json.loads(json.dumps(recipe.plan.to_dict()))),
+        "features": sha256_json(recipe.plan.to_dict()),
         "view definitions": [[view.view, view.version, view.plan_hash, view.lineage_hash] for view in views],
         "vintage": as_of_us,
         "labels": str(recipe.labels) if recipe.labels else None,
@@ -215,7 +215,7 @@ def _manifest(
     types = dict(zip(content.schema.names, content.schema.types, strict=True))
     return DatasetManifest(
         service=recipe.plan.service,
-        plan=json.loads(json.dumps(recipe.plan.to_dict())),
+        plan=recipe.plan.to_dict(),
         views=views,
         as_of_us=recipe.vintage_us,
         as_of=format_us(recipe.vintage_us),

@@ -15,7 +15,7 @@ from tapeline.core.timestamps import from_us
 from tapeline.datasets.inquiry import Inquiry
 from tapeline.datasets.plan import ViewSelection
 from tapeline.datasets.point_in_time import TIME_NAMES, as_of_join, time_columns
-from tapeline.datasets.requests import distinct_requests, times_of
+from tapeline.datasets.requests import UTC_US, distinct_requests, times_of
 from tapeline.datasets.view_query import ViewQuery
 from tapeline.features.view import FeatureViewSpec
 from tapeline.storage.copy_reader import Column, read_copy
@@ -23,7 +23,6 @@ from tapeline.storage.copy_reader import Column, read_copy
 ROWS_MAX = 1_000_000
 """Stored rows that are read at once."""
 _ID = Column("id", 20)
-_UTC = pa.timestamp("us", tz="UTC")
 
 
 def selection_of(spec: FeatureViewSpec, features: Sequence[str] = ()) -> ViewSelection:
@@ -144,5 +143,5 @@ def stored_rows(
 
 
 def _entity_rows(symbols: Sequence[str], moment_us: int) -> pa.Table:
-    moments = pa.array([moment_us] * len(symbols), pa.int64()).cast(_UTC)
+    moments = pa.array([moment_us] * len(symbols), pa.int64()).cast(UTC_US)
     return pa.table({"symbol": pa.array(list(symbols), pa.string()), "event_timestamp": moments})

@@ -100,7 +100,11 @@ class RetrievalPlan:
 
     def to_dict(self) -> dict[str, Any]:
         """The plan as JSON-ready data, for a manifest."""
-        return {"service": self.service, "views": [asdict(view) for view in self.views]}
+        views = [
+            {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(view).items()}
+            for view in self.views
+        ]
+        return {"service": self.service, "views": views}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:

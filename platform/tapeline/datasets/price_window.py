@@ -24,9 +24,14 @@ PRICES_MAX = 50_000_000
 """Prices in memory at once."""
 # The last price before a moment, and the first after a label's end, lie within the longest closure of a venue.
 _CLOSURE_US = 14 * DAY_US
-# Barriers look twenty sessions back.
-_BACK_US = _CLOSURE_US + 40 * DAY_US
+LABEL_BACK_US = _CLOSURE_US + 40 * DAY_US
+"""A label looks at most so far back: twenty sessions, for its barriers, and a closure."""
 _STEP_US = 60 * DAY_US
+
+
+def label_ahead_us(spec: LabelSpec) -> int:
+    """A label ends at most so far ahead: n sessions lie within twice as many days and a closure."""
+    return _CLOSURE_US + (2 * spec.sessions + spec.hours) * DAY_US
 
 
 class PriceWindow:
@@ -50,9 +55,8 @@ class PriceWindow:
         self._source = source
         self._symbols = list(symbols)
         self._vintage_us = vintage_us
-        # A horizon of n sessions ends within twice as many days and a closure.
-        self._ahead_us = _CLOSURE_US + (2 * spec.sessions + spec.hours) * DAY_US
-        self._first_us = span_us[0] - _BACK_US
+        self._ahead_us = label_ahead_us(spec)
+        self._first_us = span_us[0] - LABEL_BACK_US
         self._last_us = span_us[1] + self._ahead_us
         self._read_to_us = self._first_us - 1
         self._held: dict[str, Prices] = {}
@@ -76,7 +80,7 @@ class PriceWindow:
                 first_us=self._first_us,
                 last_us=self._last_us,
             )
-        low_us, high_us = first_us - _BACK_US, min(last_us + self._ahead_us, self._last_us)
+        low_us, high_us = first_us - LABEL_BACK_US, min(last_us + self._ahead_us, self._last_us)
         while self._read_to_us < high_us:
             gap_us = low_us - self._read_to_us
             self._advance(connection, self._read_to_us + _STEP_US if gap_us > _STEP_US else high_us, low_us)

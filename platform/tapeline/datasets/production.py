@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -217,9 +217,3 @@ def _no_room(error: OSError, out_dir: Path, *, kept: bool) -> LimitError:
         where=str(out_dir),
         remedy=f"Make room, and run the same command again{goes_on}",
     )
-
-
-@contextmanager
-def as_context(stream: EntityStream) -> Iterator[EntityStream]:
-    """A stream that needs no closing."""
-    yield stream

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from tapeline.datasets.manifest import (
     table_columns,
 )
 from tapeline.datasets.ordering import OrderedRows, read_rows, verify_ordered
-from tapeline.datasets.production import Job, Notify, Progress, as_context, produce
+from tapeline.datasets.production import Job, Notify, Progress, produce
 from tapeline.datasets.slices import Recipe, make_slices
 from tapeline.datasets.vintage import resolve_vintage
 from tapeline.datasets.workfolder import check_folder
@@ -120,13 +120,9 @@ def rebuild(
     if out_dir is not None:
         check_folder(out_dir, overwrite=overwrite)
     manifest = read_manifest(manifest_path)
-    folder = manifest_path if manifest_path.is_dir() else manifest_path.parent
     notify(Progress("entity rows", 0, manifest.entities.rows))
-    entities = read_entity_rows(folder, manifest)
-    refuse_foreign_queries(connection, manifest)
-    resolve_vintage(connection, manifest.as_of_us)
-    views = describe_views(connection, manifest.retrieval_plan)
-    recipe = _recipe(manifest)
+    recipe, entities = read_recipe(connection, manifest_path, manifest)
+    views = describe_views(connection, recipe.plan)
     if out_dir is None:
         content = _compare(connection, recipe, entities, notify)
         rebuilt = _rebuilt(manifest, views, content)
@@ -142,7 +138,7 @@ def rebuild(
                 "processor": cpu_name(),
             },
             recipe=recipe,
-            entities=lambda _: as_context(EntityStream(read_rows(entities.files))),
+            entities=lambda _: nullcontext(EntityStream(read_rows(entities.files))),
             repeatable=True,
             finish=lambda _connection, _recipe, _rows, content: _rebuilt(manifest, views, content),
             partition_by=manifest.partition_by,
@@ -151,15 +147,30 @@ def rebuild(
     return Rebuilt(rebuilt, manifest.content_sha256, _differences(manifest, rebuilt))
 
 
-def _recipe(manifest: DatasetManifest) -> Recipe:
+def read_recipe(
+    connection: psycopg.Connection[Any], manifest_path: Path, manifest: DatasetManifest
+) -> tuple[Recipe, OrderedRows]:
+    """How a data set's rows are made again, and the entity rows beside its manifest, once it is known that they may be.
+
+    Raises
+    ------
+    IntegrityError
+        If the entity rows are missing or altered, or the manifest holds a query that this database never exported.
+    VintageError
+        If the database's safe horizon lies before the data set's vintage.
+    """
+    entities = _entity_rows(manifest_path if manifest_path.is_dir() else manifest_path.parent, manifest)
+    _refuse_foreign_queries(connection, manifest)
+    resolve_vintage(connection, manifest.as_of_us)
     labels = manifest.labels
-    return Recipe(
+    recipe = Recipe(
         manifest.retrieval_plan,
         manifest.as_of_us,
         manifest.label_spec,
         PriceSource(labels.source, labels.kind, labels.calendar) if labels else None,
         labels.kept_without_label if labels else False,
     )
+    return recipe, entities
 
 
 def _compare(connection: psycopg.Connection[Any], recipe: Recipe, entities: OrderedRows, notify: Notify) -> Assembled:
@@ -192,14 +203,8 @@ def _rebuilt(manifest: DatasetManifest, views: tuple[DatasetView, ...], content:
     )
 
 
-def refuse_foreign_queries(connection: psycopg.Connection[Any], manifest: DatasetManifest) -> None:
-    """A manifest is a file from anywhere: what it names may be read, but SQL in it runs only if an export here wrote it.
-
-    Raises
-    ------
-    IntegrityError
-        If it holds a query, and no export here did.
-    """
+def _refuse_foreign_queries(connection: psycopg.Connection[Any], manifest: DatasetManifest) -> None:
+    """A manifest is a file from anywhere: what it names may be read, but SQL in it runs only if an export here wrote it."""
     queries = [view.table for view in manifest.retrieval_plan.views if not _TABLE_NAME.fullmatch(view.table)]
     if not queries:
         return
@@ -216,14 +221,7 @@ def refuse_foreign_queries(connection: psycopg.Connection[Any], manifest: Datase
         )
 
 
-def read_entity_rows(folder: Path, manifest: DatasetManifest) -> OrderedRows:
-    """The entity rows beside a manifest.
-
-    Raises
-    ------
-    IntegrityError
-        If they are missing, unreadable, or not those of the manifest.
-    """
+def _entity_rows(folder: Path, manifest: DatasetManifest) -> OrderedRows:
     files = [folder / ENTITIES_NAME / f"part-{number:05}.parquet" for number in range(manifest.entities.parts)]
     rows = verify_ordered(files, manifest.retrieval_plan.entity_columns)
     if rows.sha256 != manifest.entities.sha256:

@@ -64,9 +64,14 @@ def times_of(entity_rows: pa.Table, column: str) -> NDArray[np.int64]:
         raise InvalidDataError("a timestamp is missing", where=f"{where}, row {row}")
     if values.type.tz is None:
         raise NaiveTimestampError(values[0] if len(values) else "of an empty column", where=where)
-    if values.type.unit == "ns":  # Arrow's cast would round moments before 1970 up
-        return np.asarray(values.cast(pa.int64()).to_numpy() // _NS_PER_US, dtype=np.int64)
-    return np.asarray(values.cast(UTC_US).cast(pa.int64()).to_numpy(), dtype=np.int64)
+    return np.asarray(in_microseconds(values).cast(pa.int64()).to_numpy(), dtype=np.int64)
+
+
+def in_microseconds(moments: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Timestamps with a zone in UTC and microseconds; finer ones are rounded down."""
+    if moments.type.unit == "ns":  # Arrow's cast would round moments before 1970 up
+        return pa.chunked_array([pa.array(moments.cast(pa.int64()).to_numpy() // _NS_PER_US).cast(UTC_US)])
+    return moments.cast(UTC_US)
 
 
 def distinct_requests(entity_rows: pa.Table, entity_columns: Sequence[str], times_us: NDArray[np.int64]) -> Requests:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tapeline.compute.sessions import session_times
 from tapeline.core.errors import EmptyDataError, ParameterError, UnknownNameError
 from tapeline.datasets.database import ReadDatabase
-from tapeline.datasets.entities import TIME_COLUMN, UTC_US
+from tapeline.datasets.entities import TIME_COLUMN
 from tapeline.datasets.inputs import PriceSource
 from tapeline.datasets.label_paths import MISSING_US
 from tapeline.datasets.labels import LabelSpec, compute_labels
@@ -22,6 +22,7 @@ from tapeline.datasets.ordering import OrderedRows, read_rows, regrouped
 from tapeline.datasets.plan import RetrievalPlan
 from tapeline.datasets.point_in_time import as_of_join
 from tapeline.datasets.price_window import PriceWindow
+from tapeline.datasets.requests import UTC_US
 
 Run: TypeAlias = Callable[[Callable[[psycopg.Connection[Any]], Any]], Any]
 """Runs what reads over a connection, and gives what it gave."""

@@ -19,10 +19,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tapeline.core.timestamps import DAY_US, HOUR_US, format_us
+from tapeline.core.timestamps import format_us
 from tapeline.datasets.changes import Cause, Change, Integers
 from tapeline.datasets.diff_causes import DiffCauses, Explanation, entity_symbols
 from tapeline.datasets.diff_cells import CellFile, cell_table
+from tapeline.datasets.price_window import label_ahead_us
 from tapeline.datasets.slices import LABEL_COLUMNS
 from tapeline.datasets.vintage_sides import Side, aligned, known_labels, refuse_unlike, windows
 
@@ -146,13 +147,13 @@ def vintage_diff(
         If the two are of different services, the first is the later one, or the file exists.
     """
     refuse_unlike(before, after)
-    diff = VintageDiff(before.name, after.name, before.vintage_us, after.vintage_us)
-    causes = DiffCauses(connection, before.vintage_us, after.vintage_us)
+    diff = VintageDiff(before.name, after.name, before.recipe.vintage_us, after.recipe.vintage_us)
+    causes = DiffCauses(connection, diff.before_us, diff.after_us)
     with CellFile(parquet, before) as file:
         for first, second in windows(before.rows, after.rows, SLICE_ROWS):
             for cells in _compare(_Slice.of(connection, before, after, first, second), causes, diff):
                 file.write(cells)
-                _keep(diff, cells, causes.found, before.plan.entity_columns, min(shown, SHOWN_MAX))
+                _keep(diff, cells, causes.found, before.recipe.plan.entity_columns, min(shown, SHOWN_MAX))
             causes.forget()
             notify(max(first.num_rows, second.num_rows))
     return diff
@@ -166,7 +167,6 @@ class _Slice:
     each data set has them.
     """
 
-    connection: psycopg.Connection[Any]
     before: Side
     after: Side
     rows: pa.Table
@@ -192,7 +192,7 @@ class _Slice:
             else place >= 0
             for side, table, part, place in zip((before, after), tables, (first, second), at, strict=True)
         ]
-        return cls(connection, before, after, rows, (tables[0], tables[1]), at, (present[0], present[1]))
+        return cls(before, after, rows, (tables[0], tables[1]), at, (present[0], present[1]))
 
     def column(self, side: int, name: str, rows: Integers) -> pa.Array:
         """A column of one side at some rows; null where that side has no such column or row."""
@@ -255,10 +255,10 @@ def _differ(part: _Slice, name: str, rows: Integers) -> NDArray[np.bool_]:
 def _explain(part: _Slice, causes: DiffCauses, differing: dict[str, Integers]) -> dict[str, Integers]:
     """For each column, the number of the explanation of each row that differs in it."""
     explained: dict[str, Integers] = {}
-    others = {view.view: view for view in part.after.plan.views}
+    others = {view.view: view for view in part.after.recipe.plan.views}
     registered = {(view.view, view.version): view for view in part.after.views}
     lineages = [{(v.view, v.version): v.lineage_hash for v in side.views} for side in (part.before, part.after)]
-    for selection in part.before.plan.views:
+    for selection in part.before.recipe.plan.views:
         other = others.get(selection.view)
         key = (selection.view, selection.version)
         same = other is not None and (other.version, other.table) == (selection.version, selection.table)
@@ -277,28 +277,28 @@ def _explain(part: _Slice, causes: DiffCauses, differing: dict[str, Integers]) -
         rows = np.unique(np.concatenate([differing[name] for name in labels]))
         numbers = np.full(part.rows.num_rows, -1, dtype=np.int64)
         numbers[rows] = _explain_labels(part, causes, rows)
-        side = part.before.labels.side if part.before.labels else ""
+        spec = part.before.recipe.labels
+        side = spec.side if spec else ""
         if side and side in explained:
             by_side = np.full(part.rows.num_rows, -1, dtype=np.int64)
             by_side[differing[side]] = explained[side]
             numbers = np.where(numbers < 0, by_side, numbers)
         numbers[rows] = np.where(numbers[rows] < 0, causes.number(Cause.UNKNOWN), numbers[rows])
         explained |= {name: numbers[differing[name]] for name in labels}
-    version = {name: len(rows) for name, rows in differing.items() if name not in explained}
-    for name, count in version.items():
-        explained[name] = np.full(count, causes.number(Cause.VERSION) if count else 0, dtype=np.int64)
+    for name, rows in differing.items():
+        if name not in explained:
+            explained[name] = np.full(len(rows), causes.number(Cause.VERSION) if len(rows) else 0, dtype=np.int64)
     return explained
 
 
 def _explain_labels(part: _Slice, causes: DiffCauses, rows: Integers) -> Integers:
     """Numbers of explanations of labels that differ, or are there on one side only; -1 where no price says why."""
-    spec, prices = part.after.labels, part.after.prices
+    spec, prices = part.after.recipe.labels, part.after.recipe.source
     if spec is None or prices is None:
         return np.full(len(rows), -1, dtype=np.int64)
     symbols, event_us = entity_symbols(part.rows.take(pa.array(rows)))
     ends = [_label_ends(part, side, rows) for side in (0, 1)]
-    horizon_us = 14 * DAY_US + 2 * spec.sessions * DAY_US + 8 * spec.hours * HOUR_US
-    return causes.of_labels(prices, symbols, event_us, np.maximum(*ends), horizon_us)
+    return causes.of_labels(prices, symbols, event_us, np.maximum(*ends), label_ahead_us(spec))
 
 
 def _label_ends(part: _Slice, side: int, rows: Integers) -> Integers:

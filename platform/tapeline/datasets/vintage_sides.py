@@ -20,12 +20,12 @@ from tapeline.core.timestamps import format_us
 from tapeline.datasets.changes import Integers
 from tapeline.datasets.entities import TIME_COLUMN
 from tapeline.datasets.entity_inputs import Entities, is_intraday, opened
-from tapeline.datasets.inputs import PriceSource, describe_views, price_source
+from tapeline.datasets.inputs import describe_views, price_source
 from tapeline.datasets.labels import LabelSpec
 from tapeline.datasets.manifest import DatasetView, read_manifest
 from tapeline.datasets.ordering import in_time_order, read_rows
 from tapeline.datasets.plan import RetrievalPlan
-from tapeline.datasets.rebuilding import read_entity_rows, refuse_foreign_queries
+from tapeline.datasets.rebuilding import read_recipe
 from tapeline.datasets.slices import LABEL_COLUMNS, Recipe, make_rows
 from tapeline.datasets.vintage import require_created, resolve_vintage
 
@@ -38,43 +38,35 @@ class Side:
     ----------
     name
         What to call it.
-    plan, views
-        What it reads, and the definitions that are registered for it.
+    recipe, views
+        How its rows are made, and the definitions that are registered for what they are made of.
     rows
         Its entity rows, ordered by time.
-    vintage_us
-        As recorded by then.
-    labels, prices, keep_without_label
-        Its labels, where they take prices from, and whether rows without one are part of it.
     """
 
     name: str
-    plan: RetrievalPlan
+    recipe: Recipe
     views: tuple[DatasetView, ...]
     rows: pa.Table
-    vintage_us: int
-    labels: LabelSpec | None
-    prices: PriceSource | None
-    keep_without_label: bool
 
     @property
     def keys(self) -> tuple[str, ...]:
         """The columns that identify a row."""
-        return (*self.plan.entity_columns, TIME_COLUMN)
+        return (*self.recipe.plan.entity_columns, TIME_COLUMN)
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Its other columns, in order."""
-        return (*self.plan.output_names, *(LABEL_COLUMNS if self.labels else ()))
+        return self.recipe.columns[len(self.keys) :]
 
     def table(self, connection: psycopg.Connection[Any], rows: pa.Table) -> pa.Table:
         """What an export of these entity rows holds, with nulls for labels that are not known."""
-        recipe = Recipe(self.plan, self.vintage_us, self.labels, self.prices, keep_without_label=True)
-        return make_rows(connection, recipe, rows)[0]
+        return make_rows(connection, replace(self.recipe, keep_without_label=True), rows)[0]
 
     def at(self, vintage_us: int) -> Side:
         """The same data set at another moment: the same entity rows, features and labels."""
-        return replace(self, name=f"{self.name} as of {format_us(vintage_us)}", vintage_us=vintage_us)
+        name = f"{self.name} as of {format_us(vintage_us)}"
+        return replace(self, name=name, recipe=replace(self.recipe, vintage_us=vintage_us))
 
 
 def exported_side(connection: psycopg.Connection[Any], folder: Path) -> Side:
@@ -88,21 +80,8 @@ def exported_side(connection: psycopg.Connection[Any], folder: Path) -> Side:
         If the database's safe horizon lies before its vintage.
     """
     manifest = read_manifest(folder)
-    place = folder if folder.is_dir() else folder.parent
-    rows = pa.concat_tables(read_rows(read_entity_rows(place, manifest).files))
-    refuse_foreign_queries(connection, manifest)
-    resolve_vintage(connection, manifest.as_of_us)
-    labels = manifest.labels
-    return Side(
-        name=str(folder),
-        plan=manifest.retrieval_plan,
-        views=manifest.views,
-        rows=rows,
-        vintage_us=manifest.as_of_us,
-        labels=manifest.label_spec,
-        prices=PriceSource(labels.source, labels.kind, labels.calendar) if labels else None,
-        keep_without_label=labels.kept_without_label if labels else False,
-    )
+    recipe, entities = read_recipe(connection, folder, manifest)
+    return Side(str(folder), recipe, manifest.views, pa.concat_tables(read_rows(entities.files)))
 
 
 def asked_side(
@@ -132,13 +111,9 @@ def asked_side(
         rows = pa.concat_tables(stream.tables)
     return Side(
         name=f"{plan.service} as of {format_us(vintage_us)}",
-        plan=plan,
+        recipe=Recipe(plan, vintage_us, labels, source, keep_without_label),
         views=views,
         rows=in_time_order(rows, plan.entity_columns),
-        vintage_us=vintage_us,
-        labels=labels,
-        prices=source,
-        keep_without_label=keep_without_label,
     )
 
 
@@ -151,19 +126,20 @@ def refuse_unlike(before: Side, after: Side) -> None:
         If they are of two services, have other keys or labels, or the first is the later one.
     """
     where = f"{before.name} and {after.name}"
-    if before.plan.service != after.plan.service or before.keys != after.keys:
+    one, other = before.recipe, after.recipe
+    if one.plan.service != other.plan.service or before.keys != after.keys:
         raise ParameterError(
-            f"they are of services {before.plan.service} and {after.plan.service}",
+            f"they are of services {one.plan.service} and {other.plan.service}",
             where=where,
             remedy="Compare two data sets of one service",
         )
-    if before.labels != after.labels or before.prices != after.prices:
+    if one.labels != other.labels or one.source != other.source:
         raise ParameterError(
-            f"their labels are {before.labels or 'none'} and {after.labels or 'none'}",
+            f"their labels are {one.labels or 'none'} and {other.labels or 'none'}",
             where=where,
             remedy="Compare two data sets with the same labels, from the same prices",
         )
-    if before.vintage_us > after.vintage_us:
+    if one.vintage_us > other.vintage_us:
         raise ParameterError("the first is the later one", where=where, remedy="Name the earlier one first")
 
 
@@ -208,6 +184,6 @@ def aligned(before: pa.Table, after: pa.Table, keys: tuple[str, ...]) -> tuple[I
 
 def known_labels(side: Side, table: pa.Table | None, count: int) -> np.ndarray:
     """Which rows are in the data set: all, or those with a label where it drops the others."""
-    if table is None or side.labels is None or side.keep_without_label:
+    if table is None or side.recipe.labels is None or side.recipe.keep_without_label:
         return np.ones(count, dtype=np.bool_)
     return np.asarray(table.column(LABEL_COLUMNS[2]).is_valid().to_numpy(), dtype=np.bool_)

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from feast import FeatureStore, utils
 from feast.on_demand_feature_view import OnDemandFeatureView
 
-from tapeline.core.errors import ConfigurationError
 from tapeline.core.hashing import sha256_json
-from tapeline.datasets.plan import RetrievalPlan
 from tapeline.feast_ext.promoted import database_of, promoted_views
-from tapeline.feast_ext.resolve import plan_of_views
+from tapeline.feast_ext.resolve import opened_store, plan_of_views
 from tapeline.feast_ext.selection import view_version
 from tapeline.lineage import OnDemandView
 
@@ -26,12 +23,7 @@ def service_plans(store: FeatureStore | str | Path) -> list[tuple[dict[str, Any]
     ConfigurationError
         If the folder is no Feast repository, or a view's source is one of another offline store.
     """
-    if not isinstance(store, FeatureStore):
-        if not (Path(store) / "feature_store.yaml").is_file():
-            raise ConfigurationError(
-                "there is no Feast repository", where=str(store), remedy="Name the folder of a feature_store.yaml"
-            )
-        store = FeatureStore(repo_path=str(store))
+    store = opened_store(store)
     found = []
     for service in sorted(store.list_feature_services(), key=lambda service: service.name):
         views, on_demand = utils._get_feature_views_to_use(store.registry, store.project, service)  # noqa: SLF001
@@ -40,9 +32,8 @@ def service_plans(store: FeatureStore | str | Path) -> list[tuple[dict[str, Any]
         named = {projection.name for projection in service.feature_view_projections}
         views = [view for view in views if view.name in named]
         held = promoted_views(views, store.registry, store.project, lambda: database_of(store.config))
-        plan: RetrievalPlan = plan_of_views(service.name, views, held)
-        plain = json.loads(json.dumps(plan.to_dict()))
-        found.append((plain, [_on_demand(store, computed[name]) for name in sorted(computed)]))
+        plan = plan_of_views(service.name, views, held)
+        found.append((plan.to_dict(), [_on_demand(store, computed[name]) for name in sorted(computed)]))
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -127,6 +128,10 @@ class TimescaleOfflineStoreConfig(FeastConfigBaseModel):
                 connection.execute("SELECT set_config('search_path', %s, false)", (path,))
         return connection
 
+    def reads_the_past(self, asked_us: int | None) -> bool:
+        """Whether somebody chose the vintage of a retrieval, by ``as_of`` or the setting: then sources must know it."""
+        return asked_us is not None or self.vintage not in {None, HORIZON}
+
     def vintage_us(self, connection: psycopg.Connection[Any], asked_us: int | None) -> int | None:
         """The vintage of a retrieval: as asked for by ``as_of``, else as set; none: everything recorded so far.
 
@@ -189,7 +194,7 @@ class TimescaleOfflineStore(OfflineStore):
         entities = EntityInput.of(entity_df, feature_views, kwargs.get("start_date"), kwargs.get("end_date"))
         selections = select_views(feature_refs, feature_views, registry, project, full_feature_names=full_feature_names)
         asked_us = current_vintage()
-        if asked_us is not None or settings.vintage not in {None, HORIZON}:
+        if settings.reads_the_past(asked_us):
             require_created(selections)
 
         def fetch(connection: psycopg.Connection[Any]) -> pa.Table:
@@ -227,13 +232,10 @@ class TimescaleOfflineStore(OfflineStore):
     ) -> RetrievalJob:
         """The newest row of each entity, if it became visible within the range; see `pulls`."""
         source = readable_source(data_source, f"data source {data_source.name}")
-
-        def statement(vintage_us: int | None) -> sql.Composable:
-            return pull_latest(
-                source, join_key_columns, feature_name_columns, timestamp_field, created_timestamp_column,
-                start_date, end_date, vintage_us,
-            )  # fmt: skip
-
+        statement = partial(
+            pull_latest, source, join_key_columns, feature_name_columns, timestamp_field, created_timestamp_column,
+            start_date, end_date,
+        )  # fmt: skip
         return _pull(_settings(config), statement, source, created_timestamp_column)
 
     @staticmethod
@@ -249,13 +251,10 @@ class TimescaleOfflineStore(OfflineStore):
     ) -> RetrievalJob:
         """Every row that became visible within the range; see `pulls`."""
         source = readable_source(data_source, f"data source {data_source.name}")
-
-        def statement(vintage_us: int | None) -> sql.Composable:
-            return pull_all(
-                source, join_key_columns, feature_name_columns, timestamp_field, created_timestamp_column,
-                start_date, end_date, vintage_us,
-            )  # fmt: skip
-
+        statement = partial(
+            pull_all, source, join_key_columns, feature_name_columns, timestamp_field, created_timestamp_column,
+            start_date, end_date,
+        )  # fmt: skip
         return _pull(_settings(config), statement, source, created_timestamp_column)
 
     @staticmethod
@@ -345,7 +344,7 @@ def _pull(
     created_column: str | None,
 ) -> TimescaleRetrievalJob:
     asked_us = current_vintage()
-    if not created_column and (asked_us is not None or settings.vintage not in {None, HORIZON}):
+    if not created_column and settings.reads_the_past(asked_us):
         raise VintageError(
             "it has no created column, so nothing tells what had been recorded by a vintage",
             where=f"data source {source.name}",

@@ -10,8 +10,9 @@ import pyarrow as pa
 from feast import FeatureStore, utils
 from feast.on_demand_feature_view import OnDemandFeatureView
 
-from tapeline.core.errors import ConfigurationError, UnknownNameError
 from tapeline.datasets.plan import RetrievalPlan
+from tapeline.feast_ext.promoted import database_of, promoted_views
+from tapeline.feast_ext.resolve import find_service, opened_store
 from tapeline.feast_ext.selection import select_views
 
 
@@ -42,7 +43,8 @@ def whole_service(
 ) -> tuple[RetrievalPlan, tuple[OnDemandFunction, ...]]:
     """Resolve a feature service, on-demand views and what they read included.
 
-    Features keep their own names unless two views share one; then all are called ``view__feature``.
+    Views without a version are in their promoted one, as an export reads them. Features keep their own names unless two
+    views share one; then all are called ``view__feature``.
 
     Raises
     ------
@@ -50,21 +52,16 @@ def whole_service(
         If there is no such service.
     ConfigurationError
         If the folder is no Feast repository, or a view's source is one of another offline store.
+    VersionStateError
+        If a view's promoted version was never applied.
     """
-    if not isinstance(store, FeatureStore):
-        if not (Path(store) / "feature_store.yaml").is_file():
-            raise ConfigurationError(
-                "there is no Feast repository", where=str(store), remedy="Name the folder of a feature_store.yaml"
-            )
-        store = FeatureStore(repo_path=str(store))
-    services = {service.name: service for service in store.list_feature_services()}
-    if service_name not in services:
-        raise UnknownNameError("feature service", service_name, services, where=f"project {store.project}")
-    service = services[service_name]
+    store = opened_store(store)
+    service = find_service(store, service_name)
     references = utils._get_features(store.registry, store.project, service)  # noqa: SLF001
     views, on_demand = utils._get_feature_views_to_use(store.registry, store.project, service)  # noqa: SLF001
     names = [reference.rpartition(":")[2] for reference in references]
     full = len(set(names)) < len(names)
+    views = promoted_views(views, store.registry, store.project, lambda: database_of(store.config))
     selections = select_views(references, views, store.registry, store.project, full_feature_names=full)
     functions = tuple(_function(view, full_feature_names=full) for view in on_demand)
     return RetrievalPlan(service_name, selections), functions

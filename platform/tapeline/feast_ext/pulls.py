@@ -94,12 +94,6 @@ def _select(
     distinct: Sequence[sql.Composable],
     order: Sequence[sql.Composable],
 ) -> sql.Composed:
-    columns: list[sql.Composable] = [sql.SQL("s.*")]
-    if features:  # none: a transformation that wants all of the source
-        names = dict.fromkeys((*join_keys, *features, timestamp_field, *((created_column,) if created_column else ())))
-        columns = [_column(name) for name in names]
-    if not join_keys:
-        columns.append(sql.SQL("{}::text AS {}").format(sql.Literal(DUMMY_ENTITY_VAL), sql.Identifier(DUMMY_ENTITY_ID)))
     comma = sql.SQL(", ")
     return sql.SQL("SELECT {distinct}{columns} FROM {table} AS s{where}{order}").format(
         distinct=sql.SQL("DISTINCT ON ({}) ").format(comma.join(distinct)) if distinct else sql.SQL(""),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from feast import FeatureStore, FeatureView, utils
+from feast import FeatureService, FeatureStore, FeatureView, utils
 
 from tapeline.core.errors import ConfigurationError, ParameterError, UnknownNameError
 from tapeline.datasets.plan import RetrievalPlan
@@ -26,8 +26,8 @@ def retrieval_plan(store: FeatureStore | str | Path, service_name: str) -> Retri
     Returns
     -------
     RetrievalPlan
-        The views in the service's order, those without a version in their promoted one. Features of two views that share a name are both called
-        ``view__feature``.
+        The views in the service's order, those without a version in their promoted one. Features of two views that
+        share a name are both called ``view__feature``.
 
     Raises
     ------
@@ -38,16 +38,9 @@ def retrieval_plan(store: FeatureStore | str | Path, service_name: str) -> Retri
     ParameterError
         If the service uses an on-demand view, which only Feast computes.
     """
-    if not isinstance(store, FeatureStore):
-        if not (Path(store) / "feature_store.yaml").is_file():
-            raise ConfigurationError(
-                "there is no Feast repository", where=str(store), remedy="Name the folder of a feature_store.yaml"
-            )
-        store = FeatureStore(repo_path=str(store))
-    services = {service.name: service for service in store.list_feature_services()}
-    if service_name not in services:
-        raise UnknownNameError("feature service", service_name, services, where=f"project {store.project}")
-    views, on_demand = utils._get_feature_views_to_use(store.registry, store.project, services[service_name])  # noqa: SLF001
+    store = opened_store(store)
+    service = find_service(store, service_name)
+    views, on_demand = utils._get_feature_views_to_use(store.registry, store.project, service)  # noqa: SLF001
     if on_demand:
         raise ParameterError(
             f"on-demand views are computed by Feast alone: {', '.join(view.name for view in on_demand)}",
@@ -56,6 +49,37 @@ def retrieval_plan(store: FeatureStore | str | Path, service_name: str) -> Retri
         )
     held = promoted_views(views, store.registry, store.project, lambda: database_of(store.config))
     return plan_of_views(service_name, views, held)
+
+
+def opened_store(store: FeatureStore | str | Path) -> FeatureStore:
+    """A feature store, or that of the folder of a Feast repository.
+
+    Raises
+    ------
+    ConfigurationError
+        If the folder is no Feast repository.
+    """
+    if isinstance(store, FeatureStore):
+        return store
+    if not (Path(store) / "feature_store.yaml").is_file():
+        raise ConfigurationError(
+            "there is no Feast repository", where=str(store), remedy="Name the folder of a feature_store.yaml"
+        )
+    return FeatureStore(repo_path=str(store))
+
+
+def find_service(store: FeatureStore, name: str) -> FeatureService:
+    """A feature service that has been applied.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such service; the message names the nearest.
+    """
+    services = {service.name: service for service in store.list_feature_services()}
+    if name not in services:
+        raise UnknownNameError("feature service", name, services, where=f"project {store.project}")
+    return services[name]
 
 
 def plan_of_views(service_name: str, views: Sequence[FeatureView], held: Sequence[FeatureView]) -> RetrievalPlan:
