@@ -42,6 +42,7 @@ def failed(report: LeakReport) -> set[str]:
     return {outcome.check for outcome in report.outcomes if outcome.faults}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "specs", [(market.DAILY, market.WEEKLY), (market.MINUTES, market.DOLLARS), (market.TICKS,)], ids=lambda s: s[0].name
 )
