@@ -35,7 +35,7 @@ demo: .venv/run  ## the whole path on packaged data: ingest, features, export, t
 	@$(BIN)/tapeline demo
 
 test: .venv/dev  ## all tests, against real PostgreSQL, TimescaleDB and Redis
-	@$(BIN)/python -m pytest -n auto --dist loadfile
+	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 check: .venv/dev  ## lint, types, import contracts
 	@$(BIN)/ruff check .

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import re
-from functools import cache
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -22,11 +21,7 @@ BYTES_MAX = 3_000_000
 PICTURE_BYTES_MAX = 16_000
 
 
-@cache
-def generated() -> dict[Path, str]:
-    return files.generated()
-
-
+@pytest.mark.slow
 def test_all_pages_pictures_and_the_stub_are_current() -> None:
     """If this fails: make docs."""
     assert files.outdated() == {}

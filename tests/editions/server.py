@@ -11,7 +11,7 @@ import psycopg
 from psycopg import sql
 
 from tests.editions import timescaledb_apache, timescaledb_community
-from tests.support.session import SessionServers
+from tests.support.session import QUICK, SessionServers
 
 EDITIONS = ("apache", "community")
 _SOCKET = "postgres-run/.s.PGSQL.5432"
@@ -30,7 +30,7 @@ class EditionServer:
     def __init__(self, edition: str) -> None:
         self.edition = edition
         if edition == "apache":
-            programs, settings = timescaledb_apache.programs(), timescaledb_apache.SETTINGS
+            programs, settings = timescaledb_apache.programs(), [*timescaledb_apache.SETTINGS, *QUICK]
             self._servers = SessionServers({"postgres": {"programs": str(programs), "settings": settings}})
         else:
             self._servers = SessionServers({"command": timescaledb_community.command(_SOCKET)})

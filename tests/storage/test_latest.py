@@ -138,7 +138,7 @@ def test_a_view_of_an_older_database_gets_its_newest_rows(empty_database: str) -
             "SELECT feature, unit, warm_up, lowest, highest, length(kernel_hash) FROM tapeline.feature_definitions"
             " ORDER BY position"
         ).fetchall()
-        assert described == [("sma_3", "price", 3, None, None, 64), ("rsi_4", "percent", 5, 0.0, 100.0, 64)]
+        assert described == [("sma_3", "price", 3, 0.0, None, 64), ("rsi_4", "percent", 5, 0.0, 100.0, 64)]
 
 
 def test_what_does_not_exist_is_named(connection: psycopg.Connection) -> None:

@@ -1,8 +1,10 @@
-"""Servers of one test session, in a folder of their own under /tmp."""
+"""Servers of one test session, in a folder of their own: in memory where there is room, else under /tmp."""
 
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,6 +19,11 @@ from tests.support.server_guard import OWNER, end
 
 PREFIX = "tapeline-tests-"
 TEMPORARY = Path("/tmp")
+MEMORY = Path("/dev/shm")
+MEMORY_BYTES_MIN = 4 << 30
+"""Free room in memory from which on servers work there; those of several workers and editions share it."""
+QUICK = [["max_wal_size", "256MB"], ["shared_buffers", "128MB"]]
+"""Settings of a server that a database is made and dropped in for every test: each of that walks all buffers twice."""
 _STARTING_S = 120.0
 
 
@@ -32,7 +39,11 @@ class SessionServers:
 
     def __init__(self, order: dict[str, Any] | None = None) -> None:
         remove_leftovers()
-        self.folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=TEMPORARY))
+        if order is None:
+            order = {"valkey": True, "postgres": {"settings": QUICK}}
+        # A database for each test is hundreds of files, which takes ten times as long on a disk.
+        where = MEMORY if "postgres" in order and has_room(MEMORY) else TEMPORARY
+        self.folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=where))
         self.folder.chmod(0o755)  # PostgreSQL's account must pass through; what is inside is private
         self.place = Place.inside(self.folder)
         guard = Path(__file__).with_name("server_guard.py")
@@ -41,7 +52,7 @@ class SessionServers:
                 sys.executable,
                 guard,
                 self.folder,
-                json.dumps({"valkey": True, "postgres": {}} if order is None else order),
+                json.dumps(order),
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -67,10 +78,20 @@ class SessionServers:
         self._guard.communicate(timeout=60)
 
 
+def has_room(memory: Path) -> bool:
+    """Whether servers can work in a file system in memory: a container's may be small, or forbid to run what lies in it."""
+    try:
+        status = os.statvfs(memory)
+    except OSError:
+        return False
+    enough = shutil.disk_usage(memory).free >= MEMORY_BYTES_MIN
+    return enough and os.access(memory, os.W_OK) and not status.f_flag & os.ST_NOEXEC
+
+
 def remove_leftovers() -> list[Path]:
     """Remove what earlier sessions left whose guard is gone; sessions that run beside this one are left alone."""
     removed = []
-    for folder in TEMPORARY.glob(f"{PREFIX}*"):
+    for folder in (*TEMPORARY.glob(f"{PREFIX}*"), *MEMORY.glob(f"{PREFIX}*")):
         try:
             pid, _, started = (folder / OWNER).read_text().partition(" ")
             abandoned = not ProcessIdentity(int(pid), started).is_alive

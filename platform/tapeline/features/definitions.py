@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 
 from tapeline.core.hashing import sha256_json
+from tapeline.features.bounds import bounds_of
 from tapeline.features.kernel_source import kernel_sources
 from tapeline.features.request import AGE_UNIT, FeatureRequest
 from tapeline.features.view import FeatureViewSpec
-from tapeline.indicators.expression import Constant, Expression, Operation
-
-Bounds = tuple[float | None, float | None]
-
-_PERCENT: Bounds = (0.0, 100.0)
-_BOUNDS: Mapping[str, Bounds] = MappingProxyType(
-    {
-        "rsi": _PERCENT, "mfi": _PERCENT, "adx": _PERCENT, "dx": _PERCENT, "adxr": _PERCENT,
-        "plus_di": _PERCENT, "minus_di": _PERCENT, "aroon_up": _PERCENT, "aroon_down": _PERCENT,
-        "aroonosc": (-100.0, 100.0), "cmo": (-100.0, 100.0), "willr": (-100.0, 0.0), "ultosc": _PERCENT,
-        "bop": (-1.0, 1.0), "correl": (-1.0, 1.0), "atr": (0.0, None), "natr": (0.0, None), "trange": (0.0, None),
-        "stddev": (0.0, None), "var": (0.0, None),
-    }
-)  # fmt: skip
-"""Of outputs whose formula cannot leave them, by name; rounding may pass them by the last digits."""
+from tapeline.features.writer import in_order
+from tapeline.indicators.expression import Constant, Expression
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,18 +56,16 @@ class FeatureDefinition:
 
 def definitions_of(spec: FeatureViewSpec) -> tuple[FeatureDefinition, ...]:
     """The definitions of a view's columns, in their order; nothing is compiled."""
+    bounds = bounds_of(spec)
     found: list[FeatureDefinition] = []
     for request in spec.features:
-        outputs = tuple(request.indicator.outputs)
         spelled = request.definition()
         given = spelled.pop("parameters")
         assert isinstance(given, dict)
         parameters = given | {name: str(value) for name, value in spelled.items() if name != "name"}
-        for number, (column, unit, expression) in enumerate(
-            zip(request.columns, request.units, request.expressions, strict=True)
-        ):
+        for column, unit, expression in zip(request.columns, request.units, request.expressions, strict=True):
             age = unit == AGE_UNIT
-            low, high = (0.0, None) if age else _BOUNDS.get(outputs[number % len(outputs)], (None, None))
+            bound = bounds[len(found)]
             summary = request.indicator.summary
             found.append(
                 FeatureDefinition(
@@ -87,8 +73,8 @@ def definitions_of(spec: FeatureViewSpec) -> tuple[FeatureDefinition, ...]:
                     position=len(found) + 1,
                     dtype="float64",
                     unit=unit,
-                    lowest=low,
-                    highest=high,
+                    lowest=bound.lowest if math.isfinite(bound.lowest) else None,
+                    highest=bound.highest if math.isfinite(bound.highest) else None,
                     warm_up=expression.operation.warm_up,
                     indicator=request.name,
                     parameters=parameters,
@@ -100,21 +86,11 @@ def definitions_of(spec: FeatureViewSpec) -> tuple[FeatureDefinition, ...]:
 
 
 def _hash_of(request: FeatureRequest, expression: Expression) -> str:
-    functions = {}
-    waiting: list[Operation] = [expression.operation]
-    seen: set[str] = set()
-    while waiting:
-        operation = waiting.pop()
-        if operation.key in seen:
-            continue
-        seen.add(operation.key)
-        waiting += [operand.operation for operand in operation.operands]
-        if operation.primitive is not None:
-            functions[operation.primitive.name] = operation.primitive.function
+    functions = [o.primitive.function for o in in_order([expression]) if o.primitive is not None]
     return sha256_json(
         {
             "expression": expression.key,
-            "kernels": kernel_sources(functions.values()),
+            "kernels": kernel_sources(functions),
             "request": {name: value for name, value in request.definition().items() if name != "parameters"},
         }
     )

@@ -11,7 +11,8 @@ from tapeline.core.hashing import sha256_json
 from tapeline.lineage.graph import Graph, Key
 from tapeline.lineage.row_columns import ACTIONS_TABLE, action_column, raw_table, source_column
 
-_PRICES = {"bars": "close", "trades": "price"}
+PRICE_COLUMNS = {"bars": "close", "trades": "price"}
+"""Kind of a source → its column that labels are made from."""
 _TABLE = re.compile(r"[\w.\"]+")
 
 
@@ -164,7 +165,7 @@ def dataset_graph(manifest: Mapping[str, Any]) -> Graph:
     labels = manifest.get("labels")
     if labels is not None:
         graph.nodes[dataset]["label"] = labels["spec"]
-        for column in (_PRICES[labels["kind"]], "event_timestamp"):
+        for column in (PRICE_COLUMNS[labels["kind"]], "event_timestamp"):
             graph.edge(source_column(graph, labels["kind"], labels["source"], column), dataset, "label")
         graph.edge(action_column(graph, "ratio"), dataset, "label")
         graph.edge(graph.node("calendar", labels["calendar"]), dataset, "label")

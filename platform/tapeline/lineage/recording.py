@@ -152,11 +152,7 @@ def record_model(
 ) -> None:
     """Record a registered model version; ``manifest`` is its bundle's as data."""
     with connection.transaction():
-        predecessors: list[str] = []
-        if parent_sha256 is not None:
-            given = (manifest["model"], parent_sha256, manifest["version"])
-            predecessors = [name for (name,) in connection.execute(_PREDECESSORS, given).fetchall()]
-        graph = model_graph(manifest, bundle_sha256, predecessors)
+        graph = _model_graph(connection, manifest, bundle_sha256, parent_sha256)
         views, _ = _views_graph(connection, [f"{view['view']}@{view['version']}" for view in manifest["views"]])
         views.merge(graph)
         record(connection, views)
@@ -201,13 +197,21 @@ def record_all(
     for (manifest,) in datasets:
         add(_with_views(connection, manifest["plan"], dataset_graph(manifest)))
     for manifest, bundle_sha256, parent_sha256 in models:
-        given = (manifest["model"], parent_sha256, manifest["version"])
         with connection.transaction():
-            predecessors = [name for (name,) in connection.execute(_PREDECESSORS, given).fetchall()]
-        add(model_graph(manifest, bundle_sha256, predecessors))
+            graph = _model_graph(connection, manifest, bundle_sha256, parent_sha256)
+        add(graph)
     report.sources, report.datasets, report.models = len(sources), len(datasets), len(models)
     report.views = int(row[0]) if row else 0
     return report
+
+
+def _model_graph(
+    connection: Connection, manifest: Mapping[str, Any], bundle_sha256: str, parent_sha256: str | None
+) -> Graph:
+    """A registered model with the versions that its parent bundle was registered as; none of a first one."""
+    given = (manifest["model"], parent_sha256, manifest["version"])
+    predecessors = [name for (name,) in connection.execute(_PREDECESSORS, given).fetchall()]
+    return model_graph(manifest, bundle_sha256, predecessors)
 
 
 def _with_views(connection: Connection, plan: Mapping[str, Any], graph: Graph) -> Graph:

@@ -15,7 +15,7 @@ what nobody had. Adding rows cannot mend that; a new source with a longer lag ca
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -82,8 +82,8 @@ class LearnedLag:
         Delays of arrival and of publication over all rows; none if there are no such rows.
     groups
         Delays of arrival, or where there are none of publication, by symbol group and by hour of the session.
-    advice
-        What to do; none if the declared lag holds.
+    advice, suggested_us
+        What to do, and the lag to declare instead; none if the declared lag holds.
     """
 
     source: Source
@@ -92,7 +92,7 @@ class LearnedLag:
     published: Delay | None
     groups: tuple[Delay, ...] = ()
     advice: str | None = None
-    suggested_us: int | None = field(default=None)
+    suggested_us: int | None = None
 
     @property
     def is_too_short(self) -> bool:
@@ -245,7 +245,7 @@ def _by_hour(
     return [
         _delay(f"hour {number + 1} of the session" if number < 24 else "later", rows.arrival_us[part], late[part])
         for number in np.unique(hour[inside]).tolist()
-        if (part := inside & (hour == number)).any()
+        for part in [inside & (hour == number)]
     ]
 
 

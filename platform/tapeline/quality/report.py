@@ -16,6 +16,7 @@ from tapeline.quality.freshness import Freshness, Sessions, freshness_of
 from tapeline.quality.score import Counts, weighted
 from tapeline.quality.tables import ScoredBlock, blocks, totals
 from tapeline.storage.feature_tables import RegisteredView
+from tapeline.storage.reference import find_source
 
 
 @dataclass(frozen=True)
@@ -123,13 +124,11 @@ def view_quality(
         fresh = None
         if registered is not None and sessions is not None:
             spec = FeatureViewSpec.from_definition(registered.definition)
-            lag = connection.execute(
-                "SELECT declared_lag_us FROM tapeline.sources WHERE source = %s", (spec.rows.source,)
-            ).fetchone()
+            source = find_source(connection, spec.rows.source)
+            lag_us = 0 if source is None else source.declared_lag_us
             fresh = freshness_of(
-                connection, registered.table_name, spec.rows, sessions, int(lag[0]) if lag else 0, at_us,
-                definition.half_life_rows,
-            )  # fmt: skip
+                connection, registered.table_name, spec.rows, sessions, lag_us, at_us, definition.half_life_rows
+            )
     factors = counts.factors(block_freshness if fresh is None else fresh.value)
     return ViewQuality(
         view=view,

@@ -45,11 +45,11 @@ class ScoredBlock:
 
 def record(cursor: psycopg.Cursor[Any], assessment: Assessment, verdict: Verdict) -> None:
     """Add a block's score, and what it was judged by if that is new, in the caller's transaction."""
-    block, definition = assessment.block, assessment.definition
+    block, definition, sha256 = assessment.block, assessment.definition, assessment.definition.sha256
     cursor.execute(
         "INSERT INTO tapeline.quality_definitions (definition_sha256, view, version, definition)"
         " VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING",
-        (definition.sha256, block.view, block.version, Jsonb(definition.as_dict())),
+        (sha256, block.view, block.version, Jsonb(definition.as_dict())),
     )
     row: dict[str, Any] = {
         "view": block.view,
@@ -63,7 +63,7 @@ def record(cursor: psycopg.Cursor[Any], assessment: Assessment, verdict: Verdict
         "freshness": assessment.freshness,
         "score": assessment.score,
         "faults": Jsonb([fault.as_dict() for fault in assessment.faults]),
-        "definition_sha256": definition.sha256,
+        "definition_sha256": sha256,
     }
     cursor.execute(
         sql.SQL("INSERT INTO tapeline.quality_scores ({}) VALUES ({})").format(

@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 
 from tapeline.core.settings import Settings
+from tapeline.lineage.consumers import PRICE_COLUMNS
 from tapeline.lineage.graph import Edge, Key
 from tapeline.lineage.openlineage.description import (
     CALENDAR_NAMESPACE,
@@ -22,6 +23,7 @@ from tapeline.lineage.openlineage.description import (
     table_dataset,
 )
 from tapeline.lineage.reading import read_lineage
+from tapeline.lineage.row_columns import ACTIONS_TABLE
 
 Connection = psycopg.Connection[Any]
 
@@ -31,7 +33,7 @@ def ingest_datasets(
 ) -> JobDatasets:
     """An ingest: a file, or a packaged source, into a raw table."""
     given = JobDataset("tapeline", f"source.{source}") if isinstance(data, str) else file_dataset(data)
-    table = "tapeline.corporate_actions" if kind == "actions" else f"tapeline.{kind}"
+    table = ACTIONS_TABLE if kind == "actions" else f"tapeline.{kind}"
     return JobDatasets((given,), (table_dataset(connection, table, rows=rows),))
 
 
@@ -54,10 +56,10 @@ def export_datasets(connection: Connection, manifest: Mapping[str, Any], folder:
             lineage[output] = (InputColumn(table.namespace, table.name, column, how="point-in-time join"),)
     labels = manifest.get("labels")
     if labels is not None:
-        kind, price = labels["kind"], {"bars": "close", "trades": "price"}[labels["kind"]]
+        kind, price = labels["kind"], PRICE_COLUMNS[labels["kind"]]
         inputs.append(table_dataset(connection, f"tapeline.{kind}"))
-        inputs.append(table_dataset(connection, "tapeline.corporate_actions"))
-        actions = InputColumn(namespace, f"{database}.tapeline.corporate_actions", "ratio", how="splits undone")
+        inputs.append(table_dataset(connection, ACTIONS_TABLE))
+        actions = InputColumn(namespace, f"{database}.{ACTIONS_TABLE}", "ratio", how="splits undone")
         of_price = InputColumn(namespace, f"{database}.tapeline.{kind}", price, how=labels["spec"])
         lineage |= dict.fromkeys(("label", "label_return", "label_end_timestamp"), (of_price, actions))
     columns = tuple((column["name"], column["type"]) for column in manifest["columns"])

@@ -27,6 +27,7 @@ POISON = 2.0**1000
 """Stands where a value of the future stood: no feature has it."""
 _SPACING = 1_024
 _CUTS = 4
+_AFTER = "with other raw rows after that moment"
 _FLOAT_OIDS = frozenset({700, 701})
 
 
@@ -44,27 +45,16 @@ def check_other_raw(
     cases = 0
     random = np.random.default_rng([sizes.seed, 1])
     for entity in subject.entities:
-        rows = [row for row, name in enumerate(sample.entities) if name == entity]
+        # Where the store gives no row it is too old, or there is none: the truncated history says which.
+        rows = [row for row, name in enumerate(sample.entities) if name == entity and sample.event_us[row] != NO_ROW_US]
         for row in random.permutation(rows)[: sizes.futures].tolist():
-            moment_us = int(sample.moments_us[row])
-            found = _value_with_other_future(subject, entity, moment_us, random)
+            found = _value_with_other_future(subject, entity, int(sample.moments_us[row]), random)
             advance(1)
             cases += len(subject.places)
             mine = sample.values[row]
-            if sample.event_us[row] == NO_ROW_US:  # too old, or nothing: the truncated history says which
-                continue
             expected = np.full(len(mine), np.nan) if found is None else found
             faults += [
-                Fault(
-                    OTHER_RAW,
-                    subject.name,
-                    subject.selection.output_names[place],
-                    entity,
-                    format_us(moment_us),
-                    float(mine[place]),
-                    float(expected[place]),
-                    "with other raw rows after that moment",
-                )
+                subject.fault(OTHER_RAW, sample, row, place, float(mine[place]), float(expected[place]), _AFTER)
                 for place in np.flatnonzero(~same_bits(mine, expected)).tolist()
             ]
     return cases, faults
@@ -126,12 +116,11 @@ def check_other_stored(subject: Subject, sample: Sampled) -> tuple[int, list[Fau
         cases += before.size
         for row, place in np.argwhere(~same_bits(found.values, before)).tolist():
             faults.append(
-                Fault(
+                narrow.fault(
                     OTHER_STORED,
-                    subject.name,
-                    narrow.selection.output_names[place],
-                    found.entities[row],
-                    format_us(int(found.moments_us[row])),
+                    found,
+                    row,
+                    place,
                     float(before[row, place]),
                     None,
                     f"taken from the row of {format_us(int(sample.event_us[rows[row]]))}, which was not available",
@@ -197,12 +186,11 @@ def check_shuffled(subject: Subject, sample: Sampled, sizes: SampleSizes) -> tup
         wrong = ~same_bits(values, sample.values) | (missing != sample.missing)
         for row, place in np.argwhere(wrong).tolist():
             faults.append(
-                Fault(
+                subject.fault(
                     SHUFFLED,
-                    subject.name,
-                    subject.selection.output_names[place],
-                    sample.entities[row],
-                    format_us(int(sample.moments_us[row])),
+                    sample,
+                    row,
+                    place,
                     float(sample.values[row, place]),
                     float(values[row, place]),
                     f"joined in another order, method {method}",

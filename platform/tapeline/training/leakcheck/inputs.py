@@ -7,7 +7,7 @@ import numpy as np
 from tapeline.core.timestamps import DAY_US, format_us
 from tapeline.features.view import SessionBars, Trades
 from tapeline.training.leakcheck.report import Fault
-from tapeline.training.leakcheck.subject import EntityHistory, Subject, stored_rows
+from tapeline.training.leakcheck.subject import EntityHistory, Subject
 
 EARLY = "available before its inputs"
 ADJUSTED = "adjusted prices"
@@ -28,7 +28,7 @@ def check_early(subject: Subject) -> tuple[int, list[Fault]]:
     faults: list[Fault] = []
     cases = 0
     for entity, history in subject.histories.items():
-        event, sequence, available = stored_rows(subject, entity)
+        event, sequence, available = subject.stored_rows(entity)
         raw = history.versions
         first: dict[tuple[int, int], int] = {}
         for e, s, a in zip(raw.event_us.tolist(), raw.sequence.tolist(), raw.available_us.tolist(), strict=True):

@@ -77,8 +77,4 @@ def check_on_demand(view: OnDemandView, inputs: pa.Table, sizes: SampleSizes) ->
 
 def _outputs(view: OnDemandView, inputs: pa.Table) -> Floats:
     table = view.compute(inputs)
-    return np.column_stack([numbers(_chunked(table.column(name)))[0] for name in view.outputs])
-
-
-def _chunked(column: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray:
-    return column if isinstance(column, pa.ChunkedArray) else pa.chunked_array([column])
+    return np.column_stack([numbers(table.column(name))[0] for name in view.outputs])

@@ -69,23 +69,13 @@ def check_own(subject: Subject, sample: Sampled, own: OwnFeatures) -> list[Fault
             newest_of_keys(versions.event_us, versions.sequence, versions.available_us, versions.created_us, known)
         ]
         frame = _frame(chosen_versions(versions, newest[versions.live[newest]]), own.raw)
+        taken = format_us(int(sample.event_us[row]))
         values = _last(own, frame, subject.selection.features)
         for place, value in enumerate(values):
             stored = float(sample.values[row, place])
             if np.isclose(stored, value, rtol=_TOLERANCE, atol=0.0, equal_nan=True):
                 continue
-            faults.append(
-                Fault(
-                    CHECK,
-                    subject.name,
-                    subject.selection.output_names[place],
-                    entity,
-                    format_us(moment_us),
-                    stored,
-                    value,
-                    f"taken from the row of {format_us(int(sample.event_us[row]))}",
-                )
-            )
+            faults.append(subject.fault(CHECK, sample, row, place, stored, value, f"taken from the row of {taken}"))
     return faults
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -24,6 +24,7 @@ from tapeline.features.versions import ActionVersions, Flags, Floats, Integers
 from tapeline.features.view import FeatureViewSpec
 from tapeline.storage.feature_tables import SCHEMA, RegisteredView
 from tapeline.storage.snapshots import read_progress
+from tapeline.training.leakcheck.report import Fault
 
 _UTC = pa.timestamp("us", tz="UTC")
 _LABELLED_MIN = 60
@@ -93,6 +94,7 @@ class Sampled:
 
 
 NO_ROW_US = -(2**62)
+StoredTimes = tuple[Integers, Integers, Integers]
 
 
 @dataclass
@@ -124,6 +126,7 @@ class Subject:
     keys: dict[str, tuple[Any, ...]]
     vintage_us: int
     histories: dict[str, EntityHistory]
+    _stored: dict[str, StoredTimes] = field(default_factory=dict, init=False)
 
     @property
     def name(self) -> str:
@@ -176,6 +179,34 @@ class Subject:
             values[:, place], missing[:, place] = numbers(found.column(name))
         event = found.column(time_columns(chosen)[0]).cast(pa.int64()).fill_null(NO_ROW_US)
         return Sampled(list(entities), np.asarray(moments_us), values, missing, event.to_numpy())
+
+    def fault(
+        self,
+        check: str,
+        sample: Sampled,
+        row: int,
+        place: int,
+        stored: float | None,
+        expected: float | None,
+        detail: str,
+    ) -> Fault:
+        """What is wrong with one value of a sample."""
+        return Fault(
+            check,
+            self.name,
+            self.selection.output_names[place],
+            sample.entities[row],
+            format_us(int(sample.moments_us[row])),
+            stored,
+            expected,
+            detail,
+        )
+
+    def stored_rows(self, entity: str) -> StoredTimes:
+        """Event time, sequence (0 if there is none) and available time of an entity's stored rows; read once."""
+        if entity not in self._stored:
+            self._stored[entity] = _read_times(self, entity)
+        return self._stored[entity]
 
     def with_features(self, names: Sequence[str]) -> Subject:
         """The same subject with some of its features only."""
@@ -277,8 +308,7 @@ def _entities(
     return {"/".join(map(str, row)): tuple(row) for row in rows}
 
 
-def stored_rows(subject: Subject, entity: str) -> tuple[Integers, Integers, Integers]:
-    """Event time, sequence (0 if there is none) and available time of an entity's stored rows."""
+def _read_times(subject: Subject, entity: str) -> StoredTimes:
     selection = subject.selection
     keys: list[sql.Composable] = [
         sql.SQL("{} = {}").format(sql.Identifier(key), sql.Literal(value))
@@ -311,7 +341,7 @@ def choose_moments(subject: Subject, sizes: SampleSizes) -> tuple[list[str], Int
     moments: list[int] = []
     for place, entity in enumerate(subject.entities):
         random = np.random.default_rng([sizes.seed, place])
-        event, _, available = stored_rows(subject, entity)
+        event, _, available = subject.stored_rows(entity)
         if len(event) == 0:
             continue
         known = [event, available, available - 1]
@@ -344,7 +374,7 @@ def fresh_moments(subject: Subject, sizes: SampleSizes) -> tuple[list[str], Inte
     names: list[str] = []
     moments: list[Integers] = []
     for place, entity in enumerate(subject.entities):
-        _, _, available = stored_rows(subject, entity)
+        _, _, available = subject.stored_rows(entity)
         times = np.unique(available)
         count = min(len(times), max(sizes.moments, _LABELLED_MIN))
         chosen = np.random.default_rng([sizes.seed, place, 5]).choice(times, size=count, replace=False)

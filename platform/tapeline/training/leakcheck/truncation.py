@@ -110,16 +110,8 @@ def _fault(subject: Subject, sample: Sampled, row: int, place: int, known: Known
         details.append(f"taken from the row of {format_us(int(sample.event_us[row]))}")
     if explained and (cause := _explanation(subject, entity, moment_us, place, stored)):
         details.append(cause)
-    return Fault(
-        CHECK,
-        subject.name,
-        subject.selection.output_names[place],
-        entity,
-        format_us(moment_us),
-        stored,
-        None if known.missing else float(known.values[place]),
-        ", ".join(details),
-    )
+    expected = None if known.missing else float(known.values[place])
+    return subject.fault(CHECK, sample, row, place, stored, expected, ", ".join(details))
 
 
 def _explanation(subject: Subject, entity: str, moment_us: int, place: int, stored: float | None) -> str:
