@@ -124,8 +124,10 @@ def _view_qualities(
 
 def _version_of(name: str, known: Sequence[tuple[str, int]]) -> tuple[str, int]:
     """The view version that a name stands for: as written, else the newest."""
-    view, _, number = name.partition("@")
-    versions = [version for other, version in known if other == view and number.removeprefix("v") in {"", str(version)}]
+    from tapeline.storage.view_versions import parse_view_version
+
+    view, number = parse_view_version(name)
+    versions = [version for other, version in known if other == view and number in {None, version}]
     if not versions:
         raise UnknownNameError("view with recorded quality", name, [f"{view}@{version}" for view, version in known])
     return view, max(versions)
@@ -157,7 +159,7 @@ def stats(
 
     first, last = (None if text is None else day_of(text) for text in (start, end))
     with connect() as connection:
-        table = _table_of(connection, view)
+        (table,) = _tables_of(connection, [view])
         places = [table.place_of(name) for name in feature] if feature else list(range(len(table.columns)))
         _refresh(connection, table)
         parts: list[tuple[date | None, FeatureStatistics]] = (
@@ -183,14 +185,16 @@ def _figures(one: FeatureStatistics, place: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _table_of(connection: psycopg.Connection[Any], name: str) -> ViewTable:
+def _tables_of(connection: psycopg.Connection[Any], names: Sequence[str]) -> list[ViewTable]:
+    """The tables of these views, of all registered ones if none is named."""
     from tapeline.quality.daily import ViewTable
     from tapeline.storage.feature_tables import registered_views
 
     registered = {(one.view, one.version): one for one in registered_views(connection)}
-    table = ViewTable.of(connection, registered[_version_of(name, list(registered))])
+    chosen = [_version_of(name, list(registered)) for name in names] if names else registered
+    tables = [ViewTable.of(connection, registered[one]) for one in chosen]
     connection.commit()
-    return table
+    return tables
 
 
 def _refresh(connection: psycopg.Connection[Any], table: ViewTable) -> int:
@@ -205,12 +209,10 @@ def refresh(
     as_json: JsonOption = False,
 ) -> None:
     """Compute daily statistics again where rows were added. Reading them does it, too; this is for a timer."""
-    from tapeline.storage.feature_tables import registered_views
     from tapeline.storage.postgres import connect
 
     with connect() as connection:
-        names = views or [f"{one.view}@{one.version}" for one in registered_views(connection)]
-        tables = [_table_of(connection, name) for name in names]
+        tables = _tables_of(connection, views or ())
         rows = [{"view": f"{t.view}@{t.version}", "days computed": _refresh(connection, t)} for t in tables]
     emit(rows, as_json=as_json, title="Daily statistics", empty="No view is registered yet.")
 
@@ -235,7 +237,7 @@ def drift(
         None if text is None else day_of(text) for text in (start, end, reference_start, reference_end or start)
     )
     with connect() as connection:
-        table = _table_of(connection, view)
+        (table,) = _tables_of(connection, [view])
         _refresh(connection, table)
         past = reference(connection, table, before, until)
         present = reference(connection, table, first, last)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
 
@@ -119,7 +118,14 @@ class Assembly:
                 require_few(len(self._parts))
             self._count(one.rows)
         if self._work is not None:
-            self._work.add(slice_record(one, parts))
+            self._work.add(
+                {
+                    "slice": one.number,
+                    "entity_rows": one.entity_rows,
+                    "without_label": one.without_label,
+                    "parts": [part.model_dump() for part in parts],
+                }
+            )
 
     def _count(self, table: pa.Table) -> None:
         if self._content is None:
@@ -129,13 +135,3 @@ class Assembly:
         self._rows += table.num_rows
         first_us, last_us = (int(table.column(TIME_COLUMN)[at].value) for at in (0, table.num_rows - 1))
         self._span_us = (self._span_us[0] if self._span_us else first_us, last_us)
-
-
-def slice_record(one: Slice, parts: Iterable[PartFile]) -> dict[str, Any]:
-    """What the journal says of a finished slice."""
-    return {
-        "slice": one.number,
-        "entity_rows": one.entity_rows,
-        "without_label": one.without_label,
-        "parts": [part.model_dump() for part in parts],
-    }

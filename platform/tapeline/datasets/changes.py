@@ -155,7 +155,6 @@ class ChangeLog:
         since_us: int,
         until_us: int,
         last_event_us: int | None = None,
-        most: int | None = None,
     ) -> ChangeLog:
         """Read what was recorded after one moment and up to another.
 
@@ -175,11 +174,8 @@ class ChangeLog:
             The two recording times; the first is excluded.
         last_event_us
             Only events up to then; none: all.
-        most
-            How many to hold; `CHANGES_MAX` if not given.
         """
         table = RAW_TABLES[kind]
-        most = CHANGES_MAX if most is None else most
         key = (*table.key, "source") if table.by_source else table.key
         where = sql.SQL("r.kind = ANY({})").format(sql.Literal(list(action_kinds)))
         if table.by_source:
@@ -192,7 +188,7 @@ class ChangeLog:
             since=sql.Literal(from_us(since_us)),
             until=sql.Literal(from_us(until_us)),
             last=last,
-            limit=sql.Literal(most + 1),
+            limit=sql.Literal(CHANGES_MAX + 1),
             key=sql.SQL(", ").join(sql.Identifier("n", name) for name in key),
             kind=sql.SQL("n.kind") if "kind" in table.key else sql.SQL("''::text"),
             columns=sql.SQL(", ").join(
@@ -206,7 +202,7 @@ class ChangeLog:
         with connection.transaction():
             rows = read_query(connection, query)
         ordered = rows.sort_by([(name, "ascending") for name in rows.column_names[:3]])
-        return cls(kind, ordered, complete=rows.num_rows <= most)
+        return cls(kind, ordered, complete=rows.num_rows <= CHANGES_MAX)
 
     def nearest(
         self,

@@ -46,12 +46,8 @@ def cell_table(
         "feature": _constant(feature, count),
         **{name: values[name] for name in ("before", "after", "before_text", "after_text")},
         "row": _constant(row, count),
-        "cause": pa.DictionaryArray.from_arrays(index, pa.array([found[n].cause for n in used.tolist()])).cast(
-            pa.string()
-        ),
-        "why": pa.DictionaryArray.from_arrays(index, pa.array([str(found[n]) for n in used.tolist()])).cast(
-            pa.string()
-        ),
+        "cause": pa.array([found[n].cause for n in used.tolist()], pa.string()).take(index),
+        "why": pa.array([str(found[n]) for n in used.tolist()], pa.string()).take(index),
         "_explanation": pa.array(numbers),
     }
     return pa.table(columns)

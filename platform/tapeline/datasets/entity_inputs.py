@@ -19,7 +19,6 @@ import pyarrow.csv
 import pyarrow.dataset
 import pyarrow.ipc
 from psycopg import sql
-from psycopg.rows import tuple_row
 
 from tapeline.compute.sessions import session_times
 from tapeline.core.errors import InvalidDataError, ParameterError, SchemaError, UnavailableError
@@ -41,6 +40,7 @@ from tapeline.datasets.plan import RetrievalPlan
 from tapeline.datasets.prices import lifetimes
 from tapeline.datasets.visible_moments import visible_moments
 from tapeline.storage.copy_reader import stream_query
+from tapeline.storage.reference import find_source
 from tapeline.storage.retrying import is_transient
 
 SYMBOLS_MAX = 1_000_000
@@ -179,12 +179,13 @@ def opened(
                 where=f"service {plan.service}",
                 remedy="Give a file of entity rows",
             )
+        declared = find_source(connection, source.source)
         tables = generate_entities(
             known,
             session_times(source.calendar),
             symbols=entities.symbols,
             every=entities.every,
-            lag_us=_declared_lag_us(connection, source.source),
+            lag_us=declared.declared_lag_us if declared else 0,
             start_us=entities.start_us,
             end_us=entities.end_us,
         )
@@ -301,9 +302,3 @@ def _csv_tables(path: Path, columns: tuple[str, ...]) -> Iterator[pa.Table]:
         quoted_strings_can_be_null=False,
     )
     yield from _read(pa.csv.open_csv(path, convert_options=options), str(path))
-
-
-def _declared_lag_us(connection: psycopg.Connection[Any], source: str) -> int:
-    with connection.transaction(), connection.cursor(row_factory=tuple_row) as cursor:
-        row = cursor.execute("SELECT declared_lag_us FROM tapeline.sources WHERE source = %s", (source,)).fetchone()
-    return int(row[0]) if row else 0

@@ -79,7 +79,6 @@ def stored_rows(
     end_us: int,
     *,
     vintage_us: int | None = None,
-    rows_max: int = ROWS_MAX,
 ) -> pa.Table:
     """Every stored row of some symbols whose event lies in a span, corrections beside what they correct.
 
@@ -95,8 +94,6 @@ def stored_rows(
         The span, both ends included.
     vintage_us
         Only rows recorded by then; none: all.
-    rows_max
-        The most rows to read.
 
     Returns
     -------
@@ -106,7 +103,7 @@ def stored_rows(
     Raises
     ------
     LimitError
-        If there are more than `rows_max`.
+        If there are more than `ROWS_MAX`.
     ParameterError
         If the span ends before it begins.
     """
@@ -132,10 +129,10 @@ def stored_rows(
                 inquiry.keys, inquiry.matches, outputs,
                 ids=(0, requests.keys.num_rows - 1), times_us=(start_us + wanted.ttl_us, end_us),
             )  # fmt: skip
-            limited = sql.SQL("{} LIMIT {}").format(scan, sql.Literal(rows_max + 1))
+            limited = sql.SQL("{} LIMIT {}").format(scan, sql.Literal(ROWS_MAX + 1))
             found = read_copy(connection, limited, [_ID, *columns])
-    if found.num_rows > rows_max:
-        raise LimitError(f"there are more than {rows_max} rows", remedy="Choose a shorter span or fewer symbols")
+    if found.num_rows > ROWS_MAX:
+        raise LimitError(f"there are more than {ROWS_MAX} rows", remedy="Choose a shorter span or fewer symbols")
     names = requests.keys.column("k0").take(found.column(0))
     table = pa.table([names, *found.columns[1:]], names=["symbol", *wanted.output_names])
     order = ("symbol", "event_timestamp", "sequence", "available_timestamp", "created_timestamp")

@@ -37,14 +37,14 @@ class SourceColumns:
         """The columns of a view over a ``TimescaleSource``; join keys in the order of their names in the view."""
         source = view.batch_source
         assert isinstance(source, TimescaleSource)
-        original = {mapped: column for column, mapped in source.field_mapping.items()}
+        column_of = source.column_of
 
         def named(column: str | None) -> str | None:
-            return original.get(column, column) if column else None
+            return column_of.get(column, column) if column else None
 
         return cls(
-            join_keys=tuple(original.get(key, key) for key in sorted(entity.name for entity in view.entity_columns)),
-            features=tuple(original.get(field.name, field.name) for field in view.features),
+            join_keys=tuple(column_of.get(key, key) for key in sorted(entity.name for entity in view.entity_columns)),
+            features=tuple(column_of.get(field.name, field.name) for field in view.features),
             event=str(named(source.timestamp_field)),
             available=named(source.available_timestamp_column),
             created=named(source.created_timestamp_column),

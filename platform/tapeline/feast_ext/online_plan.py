@@ -17,10 +17,9 @@ from feast.infra.registry.base_registry import BaseRegistry
 from feast.value_type import ValueType
 from numpy.typing import NDArray
 
-from tapeline.core.timestamps import MICROSECOND
 from tapeline.feast_ext.packing import entity_parts, layout_of
 from tapeline.feast_ext.promoted import promoted_view
-from tapeline.feast_ext.selection import VERSION_TAG, follows_promotion, require_features
+from tapeline.feast_ext.selection import VERSION_TAG, follows_promotion, require_features, ttl_us
 from tapeline.storage.keys import view_prefix
 from tapeline.storage.packed import FLOAT_KINDS, Layout
 
@@ -106,12 +105,11 @@ def plan_view(
     called = projected_name(view)
     keys = sorted(entity.name for entity in view.entity_columns)
     aliases = view.projection.join_key_map
-    ttl = getattr(view, "ttl", None)
     return ViewPlan(
         view=view,
         layout=layout,
         prefix=view_prefix(project, layout.view, layout.version),
-        ttl_us=int(ttl // MICROSECOND) if ttl else 0,
+        ttl_us=ttl_us(getattr(view, "ttl", None)),
         features=tuple(features),
         names=tuple(f"{called}__{feature}" if full_feature_names else feature for feature in features),
         columns=tuple(layout.index[feature] for feature in features),

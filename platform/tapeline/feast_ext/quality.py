@@ -17,6 +17,7 @@ from tapeline.features.view import FeatureViewSpec
 from tapeline.quality.block import Block, Expectations, numbered
 from tapeline.quality.gate import judge
 from tapeline.storage.feature_tables import RegisteredView
+from tapeline.storage.reference import find_source
 
 
 def judge_push(connection: psycopg.Connection[Any], view: FeatureView, source: TimescaleSource, rows: pa.Table) -> None:
@@ -31,7 +32,7 @@ def judge_push(connection: psycopg.Connection[Any], view: FeatureView, source: T
     ConfigurationError
         If the view's own rules cannot be tried.
     """
-    column_of = {mapped: column for column, mapped in source.field_mapping.items()}
+    column_of = source.column_of
     needed = [source.timestamp_field, *(column_of.get(key.name, key.name) for key in view.entity_columns)]
     if not rows.num_rows or not has_quality_tables(connection) or not set(needed) <= set(rows.column_names):
         return
@@ -87,7 +88,7 @@ def block_of_push(
     registered
         The view version whose table it is, if it is Tapeline's own.
     """
-    column_of = {mapped: column for column, mapped in source.field_mapping.items()}
+    column_of = source.column_of
     keys = [column_of.get(column.name, column.name) for column in view.entity_columns]
     features = tuple(column_of.get(field.name, field.name) for field in view.features)
     features = tuple(name for name in features if name in rows.column_names)
@@ -170,10 +171,8 @@ def _values(rows: pa.Table, features: tuple[str, ...]) -> tuple[Floats, Flags]:
 
 
 def _lag_us(connection: psycopg.Connection[Any], spec: FeatureViewSpec) -> int | None:
-    row = connection.execute(
-        "SELECT declared_lag_us FROM tapeline.sources WHERE source = %s", (spec.rows.source,)
-    ).fetchone()
-    return None if row is None else int(row[0])
+    source = find_source(connection, spec.rows.source)
+    return None if source is None else source.declared_lag_us
 
 
 def _first_events(entity: Integers, event_us: Integers, count: int) -> Integers:

@@ -169,7 +169,7 @@ def select_view(view: FeatureView, names: Sequence[str], output_names: Sequence[
     """
     require_features(view, names)
     source = readable_source(view.batch_source, f"feature view {view.name}")
-    column_of = {mapped: column for column, mapped in source.field_mapping.items()}
+    column_of = source.column_of
     renamed = view.projection.join_key_map
     keys = [column.name for column in view.entity_columns]
     return ViewSelection(

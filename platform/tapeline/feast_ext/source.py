@@ -187,6 +187,11 @@ class TimescaleSource(DataSource):
         """
         return source_columns(config, self)
 
+    @property
+    def column_of(self) -> dict[str, str]:
+        """The column of what views call otherwise, where the field mapping renames it."""
+        return {mapped: column for column, mapped in self.field_mapping.items()}
+
     def get_table_query_string(self) -> str:
         """What stands after FROM: the table, or the query in parentheses."""
         return self.table or f"({self.query})"

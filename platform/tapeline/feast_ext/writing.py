@@ -59,11 +59,11 @@ def write_rows(
         See `tapeline.storage.keyed_rows.append_keyed`.
     """
     # Feast gives the columns the view's names before it hands the rows over; the table has the source's.
-    stored = {name: column for column, name in source.field_mapping.items()}
-    rows = with_documents(rows.rename_columns([stored.get(name, name) for name in rows.column_names]), table)
+    column_of = source.column_of
+    rows = with_documents(rows.rename_columns([column_of.get(name, name) for name in rows.column_names]), table)
     target = KeyedTable(
         table=table,
-        entity_columns=tuple(stored.get(name, name) for name in join_keys),
+        entity_columns=tuple(column_of.get(name, name) for name in join_keys),
         event_column=source.timestamp_field,
         available_column=source.available_timestamp_column,
         created_column=source.created_timestamp_column or None,
