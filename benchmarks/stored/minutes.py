@@ -38,7 +38,7 @@ def server() -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Minutes:
-    """A table of a row for each symbol and minute, with the index of Tapeline's feature tables.
+    """A table of a row for each symbol and minute, with the index and the constraints of Tapeline's feature tables.
 
     Attributes
     ----------
@@ -70,8 +70,9 @@ class Minutes:
         with psycopg.connect(url, autocommit=True) as connection:
             connection.execute("SET timezone = 'UTC'")
             connection.execute(f"""
-                CREATE TABLE public.{self.table} (symbol text, event_timestamp timestamptz NOT NULL,
-                    available_timestamp timestamptz, created_timestamp timestamptz DEFAULT now(), sequence bigint, {columns})
+                CREATE TABLE public.{self.table} (symbol text NOT NULL, event_timestamp timestamptz NOT NULL,
+                    available_timestamp timestamptz NOT NULL, created_timestamp timestamptz NOT NULL DEFAULT now(),
+                    sequence bigint NOT NULL, {columns})
             """)
             if chunks:
                 span = timedelta(microseconds=self.minutes * _MINUTE_US // chunks)

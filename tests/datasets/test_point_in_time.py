@@ -250,17 +250,17 @@ def test_rule_on_many_random_cases(connection: psycopg.Connection[Any], method: 
 
 
 @pytest.mark.parametrize("ttl", [0, 2, 12, 60])
-@pytest.mark.parametrize("statement_cost", [0.0, 100.0, 1e6])  # a statement for each chunk, for several, for all
+@pytest.mark.parametrize("group_cost", [0.0, 100.0, 1e6])  # a statement for each chunk, for several, for all
 @pytest.mark.parametrize("starts", [[0, 10, 20], [5, 6, 7, 8, 40, 100, 150, 200, 290], list(range(-20, 320, 4))])
 def test_lookup_by_chunks_gives_the_same(
     connection: psycopg.Connection[Any],
     monkeypatch: pytest.MonkeyPatch,
     ttl: int,
     starts: list[int],
-    statement_cost: float,
+    group_cost: float,
 ) -> None:
     """Chunks bound each statement's event times; wherever they begin, rows in earlier ones are still found."""
-    monkeypatch.setattr(index_lookup, "STATEMENT_COST", statement_cost)
+    monkeypatch.setattr(index_lookup, "GROUP_COST", group_cost)
     random = np.random.default_rng(len(starts))
     connection.execute(DDL)
     first = min(starts)  # a hypertable has no row outside of its chunks

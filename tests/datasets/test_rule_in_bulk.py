@@ -171,10 +171,10 @@ def test_the_lookup_grouped_by_chunks_is_the_rule(tables: psycopg.Connection, mo
     @given(
         seed=st.integers(0, 2**48),
         chunks=st.integers(1, 400),
-        statement_cost=st.sampled_from([0.0, 100.0, 1e6]),  # a statement for each chunk, for several, for all
+        group_cost=st.sampled_from([0.0, 100.0, 1e6]),  # a statement for each chunk, for several, for all
     )
-    def search(seed: int, chunks: int, statement_cost: float) -> None:
-        monkeypatch.setattr(index_lookup, "STATEMENT_COST", statement_cost)
+    def search(seed: int, chunks: int, group_cost: float) -> None:
+        monkeypatch.setattr(index_lookup, "GROUP_COST", group_cost)
         random = np.random.default_rng(seed)
         known = history(seed, keys=keys_that_collide(40))
         fill(tables, "public.pairs", known.rows)

@@ -110,14 +110,12 @@ def stored_rows(
     if start_us > end_us:
         raise ParameterError("the span ends before it begins", where=f"{from_us(start_us)} to {from_us(end_us)}")
     times = (selection.event_column, "available_timestamp", "created_timestamp", "sequence")
-    # Whatever was available when: the available time is a value here, and no condition. A time to live is needed for
-    # the query to have a lower bound at all.
+    # Whatever was available when: the available time is a value here, and no condition.
     wanted = replace(
         selection,
         features=(*times, *selection.features),
         output_names=(*TIME_NAMES, *selection.output_names),
         available_column=None,
-        ttl_us=1,
     )
     rows = _entity_rows(symbols, end_us)
     requests = distinct_requests(rows, ("symbol",), times_of(rows, "event_timestamp"))
@@ -127,7 +125,7 @@ def stored_rows(
             outputs, columns = query.outputs(with_order=False)
             scan = query.scan(
                 inquiry.keys, inquiry.matches, outputs,
-                ids=(0, requests.keys.num_rows - 1), times_us=(start_us + wanted.ttl_us, end_us),
+                ids=(0, requests.keys.num_rows - 1), events_us=(start_us, end_us),
             )  # fmt: skip
             limited = sql.SQL("{} LIMIT {}").format(scan, sql.Literal(ROWS_MAX + 1))
             found = read_copy(connection, limited, [_ID, *columns])

@@ -31,10 +31,12 @@ SCAN_BYTES_MAX = 5 << 29
 PARALLEL_ROWS_MIN = 200_000
 """Rows from which on several readers are worth their connections."""
 
-ROW_COST = 0.04
-COLUMN_COST = 0.0075
-"""What fetching and decoding a row, and each of its columns, costs on top of scanning it, in PostgreSQL's cost units.
-With 1 M rows of 50 symbols and 20 features, lookups and the merge take equally long at about one request for nine rows."""
+ROW_COST = 0.07
+COLUMN_COST = 0.0165
+CHUNK_COST = 200.0
+"""What fetching and decoding a row, and each of its columns, costs on top of scanning it, and a chunk that is planned and opened
+by every reader, in PostgreSQL's units; see `tapeline.datasets.index_lookup` for what they were measured with. With 20 features,
+lookups and the merge take equally long at about one request for seven rows, with 100 at one for three."""
 
 _ID = Column("id", 20)
 _ORDER_COLUMNS = 4
@@ -63,19 +65,25 @@ class MergeEstimate:
 
 def estimate_merge(inquiry: Inquiry, chunks: NDArray[np.int64] | None) -> MergeEstimate:
     """What the merge costs, in the cheaper of its two ways."""
-    keys = inquiry.requests.keys.num_rows
-    whole = _estimate_scan(inquiry, seeded=False)
-    later = _estimate_scan(inquiry, seeded=True)
-    lookups = estimate_lookups(_first_moment(inquiry), chunks)
-    if lookups + later.cost < whole.cost:
-        return MergeEstimate(lookups + later.cost, later.rows + keys, seeded=True)
-    return whole
-
-
-def _estimate_scan(inquiry: Inquiry, *, seeded: bool) -> MergeEstimate:
-    statement, columns = _scan(inquiry, (0, inquiry.requests.keys.num_rows - 1), seeded=seeded)
-    cost, rows = inquiry.estimate(statement)
-    return MergeEstimate(cost + rows * (ROW_COST + COLUMN_COST * len(columns)), rows, seeded)
+    keys, ttl_us = inquiry.requests.keys.num_rows, inquiry.query.ttl_us
+    first_us, last_us = int(inquiry.requests.times_us[0]), int(inquiry.requests.times_us[-1])
+    ids = (0, keys - 1)
+    statement, columns = _scan(inquiry, ids, seeded=False)
+    scanned, rows = inquiry.estimate(statement)
+    if chunks is not None:
+        oldest = np.searchsorted(chunks, first_us - ttl_us, side="right") - 1 if ttl_us else 0
+        scanned += CHUNK_COST * float(np.searchsorted(chunks, last_us, side="right") - max(int(oldest), 0))
+    # Few rows became visible only after a later one's event, so as many are later as have later events. Asking PostgreSQL
+    # means planning every chunk again, which is worth it only where history before has no bound.
+    if ttl_us:
+        later = rows * (last_us - first_us) / (last_us - first_us + ttl_us)
+    else:
+        later = inquiry.estimate(_scan(inquiry, ids, seeded=False, events_from_us=first_us)[0])[1]
+    each = ROW_COST + COLUMN_COST * len(columns)
+    seeds = estimate_lookups(_first_moment(inquiry), chunks)
+    if seeds + later * each < rows * each:
+        return MergeEstimate(scanned + seeds + later * each, later + keys, seeded=True)
+    return MergeEstimate(scanned + rows * each, rows, seeded=False)
 
 
 def merge(
@@ -218,8 +226,19 @@ def _first_moment(inquiry: Inquiry) -> Inquiry:
     )
 
 
-def _scan(inquiry: Inquiry, ids: tuple[int, int], *, seeded: bool) -> tuple[sql.Composable, list[Column]]:
+def _scan(
+    inquiry: Inquiry, ids: tuple[int, int], *, seeded: bool, events_from_us: int | None = None
+) -> tuple[sql.Composable, list[Column]]:
     outputs, columns = inquiry.query.outputs(with_order=True)
-    times_us = (int(inquiry.requests.times_us[0]), int(inquiry.requests.times_us[-1]))
-    scan = inquiry.query.scan(inquiry.keys, inquiry.matches, outputs, ids=ids, times_us=times_us, only_later=seeded)
+    first_us, last_us = int(inquiry.requests.times_us[0]), int(inquiry.requests.times_us[-1])
+    if events_from_us is None and inquiry.query.ttl_us:
+        events_from_us = first_us - inquiry.query.ttl_us
+    scan = inquiry.query.scan(
+        inquiry.keys,
+        inquiry.matches,
+        outputs,
+        ids=ids,
+        events_us=(events_from_us, last_us),
+        visible_after_us=first_us if seeded else None,
+    )
     return scan, columns

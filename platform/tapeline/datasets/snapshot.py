@@ -66,5 +66,9 @@ class Snapshot:
 
 
 def _prepare(connection: psycopg.Connection[Any]) -> None:
-    # Compiling takes longer than these statements; and timestamps without a zone count as UTC.
-    connection.execute("SELECT set_config('jit', 'off', true), set_config('timezone', 'UTC', true)")
+    # Compiling takes longer than these statements; no request is asked twice, so none is worth remembering; and
+    # timestamps without a zone count as UTC.
+    connection.execute(
+        "SELECT set_config('jit', 'off', true), set_config('enable_memoize', 'off', true),"
+        " set_config('timezone', 'UTC', true)"
+    )

@@ -9,6 +9,7 @@ from typing import Any
 import psycopg
 import pyarrow as pa
 from psycopg import sql
+from psycopg.rows import tuple_row
 
 from tapeline.core.errors import InvalidDataError, SchemaError, UnknownNameError
 from tapeline.core.timestamps import DAY_US, from_us
@@ -59,6 +60,7 @@ class ViewQuery:
     selection: ViewSelection
     join_types: tuple[int, ...]
     feature_columns: tuple[Column, ...]
+    always_set: frozenset[str]
     vintage_us: int | None
     created_by_request: bool
 
@@ -97,6 +99,7 @@ class ViewQuery:
             selection,
             tuple(types[name] for name in selection.join_keys),
             tuple(Column(name, types[name]) for name in selection.features),
+            _always_set(connection, selection),
             vintage_us,
             created_by_request and selection.created_column is not None,
         )
@@ -186,14 +189,13 @@ class ViewQuery:
             terms.append(sql.SQL("{} >= q.t - interval {}").format(event, sql.Literal(f"{self.ttl_us} microseconds")))
         terms += self._created_terms(sql.SQL("q.t"))
         terms += _bounds(event, events_us)
-        # What may be NULL sorts last, as the least; on columns that cannot be, it costs one more row per lookup.
-        order = [sql.SQL("{} DESC").format(event)]
+        order: list[sql.Composable] = [sql.SQL("{} DESC").format(event)]
         if s.sequence_column:
-            order.append(sql.SQL("{} DESC NULLS LAST").format(_column(s.sequence_column)))
+            order.append(self._greatest_first(s.sequence_column))
         if s.available_column:
             order.append(sql.SQL("{} DESC").format(_column(s.available_column)))
         if s.created_column:
-            order.append(sql.SQL("{} DESC NULLS LAST").format(_column(s.created_column)))
+            order.append(self._greatest_first(s.created_column))
         only: sql.Composable = sql.SQL("")
         if ids is not None:
             only = sql.SQL(" WHERE q.id BETWEEN {} AND {}").format(sql.Literal(ids[0]), sql.Literal(ids[1]))
@@ -216,8 +218,8 @@ class ViewQuery:
         outputs: sql.Composable,
         *,
         ids: tuple[int, int],
-        times_us: tuple[int, int],
-        only_later: bool = False,
+        events_us: tuple[int | None, int],
+        visible_after_us: int | None = None,
     ) -> sql.Composable:
         """Every row that some request might take: its key's id, then the outputs.
 
@@ -231,26 +233,29 @@ class ViewQuery:
             What `outputs` gave.
         ids
             First and last key to read.
-        times_us
-            First and last moment of the requests.
-        only_later
-            Leave out what was visible at the first moment.
+        events_us
+            Least and greatest event time; by the latter a row must also have become visible.
+        visible_after_us
+            Leave out what was visible at this moment.
         """
         s = self.selection
-        first_us, last_us = times_us
-        last = moment(last_us)
-        terms = [keys, *_bounds(_column(s.event_column), (first_us - self.ttl_us if self.ttl_us else None, last_us))]
+        last = moment(events_us[1])
+        terms = [keys, *_bounds(_column(s.event_column), events_us)]
         if s.available_column:
             terms.append(sql.SQL("{} <= {}").format(_column(s.available_column), last))
         terms += self._created_terms(last)
-        if only_later:
+        if visible_after_us is not None:
             names = [s.event_column, s.available_column, s.created_column if self.created_by_request else None]
             visible = sql.SQL(", ").join(_column(name) for name in names if name)
-            terms.append(sql.SQL("greatest({}) > {}").format(visible, moment(first_us)))
+            terms.append(sql.SQL("greatest({}) > {}").format(visible, moment(visible_after_us)))
         terms.append(sql.SQL("q.id BETWEEN {} AND {}").format(sql.Literal(ids[0]), sql.Literal(ids[1])))
         return sql.SQL("SELECT q.id, {outputs} FROM {table} AS s JOIN {keys} AS q ON true WHERE {terms}").format(
             outputs=outputs, table=_raw(s.table), keys=keys_table, terms=sql.SQL(" AND ").join(terms)
         )
+
+    def _greatest_first(self, name: str) -> sql.Composable:
+        """What may be NULL sorts last, as the least. Otherwise that is not said, as an index in plain order would not fit."""
+        return sql.SQL("{} DESC" if name in self.always_set else "{} DESC NULLS LAST").format(_column(name))
 
     def _created_terms(self, by: sql.Composable) -> list[sql.Composable]:
         if self.selection.created_column is None:
@@ -262,6 +267,18 @@ class ViewQuery:
         if self.created_by_request:
             terms.append(sql.SQL("{} <= {}").format(created, by))
         return terms
+
+
+def _always_set(connection: psycopg.Connection[Any], selection: ViewSelection) -> frozenset[str]:
+    """The columns of a table that cannot be NULL; none of a query."""
+    if selection.table.lstrip().startswith("("):
+        return frozenset()
+    with connection.cursor(row_factory=tuple_row) as cursor:
+        cursor.execute(
+            "SELECT attname::text FROM pg_attribute WHERE attrelid = to_regclass(%s) AND attnum > 0 AND attnotnull",
+            (selection.table,),
+        )
+        return frozenset(row[0] for row in cursor.fetchall())
 
 
 _TYPE_NAMES = {16: "boolean", 17: "bytea", 18: '"char"', 19: "name", 1042: "bpchar", 1700: "numeric", 2950: "uuid"}
