@@ -1,9 +1,12 @@
-"""What the documentation says exists: links, commands with their options, settings, statuses and causes."""
+"""What the documentation says exists: links, commands with their options, imports, settings, statuses and causes."""
 
 from __future__ import annotations
 
+import ast
+import importlib
 import re
 import shlex
+import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -110,6 +113,16 @@ def test_a_wrong_command_line_is_found(line: str, words: str) -> None:
     assert words in fault
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_python_is_valid_and_imports_what_exists(page: Path) -> None:
+    for _, language, block in FENCE.findall(page.read_text(encoding="utf-8")):
+        if language == "python":
+            for node in ast.walk(ast.parse(textwrap.dedent(block))):
+                if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("tapeline"):
+                    module = importlib.import_module(node.module)
+                    assert [alias.name for alias in node.names if not hasattr(module, alias.name)] == [], node.module
+
+
 def listed(page: str) -> set[str]:
     """First cells of a page's table rows."""
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")
@@ -119,7 +132,7 @@ def listed(page: str) -> set[str]:
 @pytest.mark.parametrize(
     ("page", "wanted"),
     [
-        ("how-to/data-engineer.md", [f"TAPELINE_{name.upper()}" for name in Settings.model_fields]),
+        ("how-to/settings.md", [f"TAPELINE_{name.upper()}" for name in Settings.model_fields]),
         ("how-to/application.md", [status.name for status in EntityStatus]),
         ("how-to/application.md", [status.name for status in FeatureStatus]),
         ("how-to/application.md", [cause.value for cause in Cause]),
@@ -132,4 +145,4 @@ def test_tables_are_complete(page: str, wanted: Iterable[str]) -> None:
 
 def test_settings_that_are_shown_exist() -> None:
     known = {f"TAPELINE_{name.upper()}" for name in Settings.model_fields}
-    assert {name for name in listed("how-to/data-engineer.md") if name.startswith("TAPELINE_")} == known
+    assert {name for name in listed("how-to/settings.md") if name.startswith("TAPELINE_")} == known

@@ -112,7 +112,7 @@ class LeakReport:
         raise FeatureCheckError(
             f"{total} faults: {shown}{' …' if total > 3 else ''}",
             where=f"feature service {self.service}",
-            remedy="Train nothing on it; see docs/how-to/quant.md, Leak check",
+            remedy="Train nothing on it; see docs/how-to/leak-check.md",
         )
 
     def as_dict(self) -> dict[str, Any]:
