@@ -21,7 +21,7 @@ from tapeline.datasets.plan import ViewSelection
 from tapeline.datasets.snapshot import Snapshot
 from tapeline.storage.copy_reader import Column, arrow_schema, read_copy
 
-GROUP_COST = 125.0
+GROUP_COST = 800.0
 LOOKUP_COST = 1.0
 OPENED_CHUNK_COST = 1.25
 COLUMN_COST = 0.025
@@ -138,6 +138,7 @@ def _look_up_share(
 ) -> tuple[NDArray[np.int64], pa.Table]:
     """Which of these requests have a row, and their rows."""
     outputs, columns = inquiry.query.outputs(with_order=with_order)
+    outputs = sql.SQL(outputs.as_string(None))  # composed once, not for every group
     pieces = [arrow_schema(columns).empty_table()]
     answered = [np.empty(0, dtype=np.int64)]
     walk = None if chunks is None else _ChunkWalk(inquiry, chunks, share)
@@ -171,8 +172,6 @@ class _ChunkWalk:
         self._starts_us = starts
         self._share = share
         self._last = np.searchsorted(starts, self._times_us, side="right") - 1
-        # With a TTL no longer than a chunk, a first statement that opens two chunks sees all there is to see.
-        self._seen_at_once = 0 < self._ttl_us <= int(np.diff(starts).min())
         # A group over w chunks with r requests in each: its own cost, and for each of r·w lookups, w chunks to open.
         each = len(share) / len(np.unique(self._last[share])) if len(share) else 1.0
         self.width = max(1, round(math.sqrt(GROUP_COST / (OPENED_CHUNK_COST * each))))
@@ -187,10 +186,9 @@ class _ChunkWalk:
         edges = [0, *(np.flatnonzero(np.diff(blocks)) + 1).tolist(), len(asked)]
         for begin, end in pairwise(edges):
             earliest_us, latest_us = int(self._times_us[asked[begin]]), int(self._times_us[asked[end - 1]])
-            low_us = int(self._starts_us[blocks[begin] * self.width])
+            low_us = int(self._starts_us[self._lowest(asked[begin : begin + 1])[0]])
             if self._ttl_us:
-                oldest_us = earliest_us - self._ttl_us
-                low_us = oldest_us if self._seen_at_once else max(low_us, oldest_us)
+                low_us = max(low_us, earliest_us - self._ttl_us)
             after = int(self._last[asked[end - 1]]) + 1
             if after < len(self._starts_us):
                 latest_us = min(latest_us, int(self._starts_us[after]) - 1)
@@ -198,10 +196,14 @@ class _ChunkWalk:
 
     def carry_on(self, missed: NDArray[np.int64]) -> NDArray[np.int64]:
         """Those of the requests without a hit that earlier chunks may still answer."""
-        lowest = self._last[missed] // self.width * self.width
+        lowest = self._lowest(missed)
         self._last[missed] = lowest - 1
         self.width *= 2
         more = lowest > 0
         if self._ttl_us:
             more &= self._times_us[missed] - self._ttl_us < self._starts_us[lowest]
-        return missed[more & (not self._seen_at_once)]
+        return missed[more]
+
+    def _lowest(self, requests: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The earliest chunk that is looked at for each: one before its block, as its row often lies just before that."""
+        return np.maximum(self._last[requests] // self.width * self.width - 1, np.int64(0))
