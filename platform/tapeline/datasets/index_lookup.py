@@ -21,9 +21,9 @@ from tapeline.datasets.plan import ViewSelection
 from tapeline.datasets.snapshot import Snapshot
 from tapeline.storage.copy_reader import Column, arrow_schema, read_copy
 
-GROUP_COST = 800.0
+GROUP_COST = 300.0
 LOOKUP_COST = 1.0
-OPENED_CHUNK_COST = 1.25
+OPENED_CHUNK_COST = 0.45
 COLUMN_COST = 0.025
 """What planning a group of requests, a lookup, a chunk that it has to open and a column that it fetches cost on top of what
 PostgreSQL counts, in its units. As with the merge, a unit is about 4 µs where two readers have a core each: measured with 300

@@ -38,6 +38,9 @@ CHUNK_COST = 200.0
 by every reader, in PostgreSQL's units; see `tapeline.datasets.index_lookup` for what they were measured with. With 20 features,
 lookups and the merge take equally long at about one request for seven rows, with 100 at one for three."""
 
+CHUNKS_PLANNED_MAX = 32
+"""Chunks that an estimate asks PostgreSQL about; what it says of them stands for all, as planning each takes its time."""
+
 _ID = Column("id", 20)
 _ORDER_COLUMNS = 4
 _LEAST = int(np.iinfo(np.int64).min)
@@ -65,25 +68,44 @@ class MergeEstimate:
 
 def estimate_merge(inquiry: Inquiry, chunks: NDArray[np.int64] | None) -> MergeEstimate:
     """What the merge costs, in the cheaper of its two ways."""
-    keys, ttl_us = inquiry.requests.keys.num_rows, inquiry.query.ttl_us
-    first_us, last_us = int(inquiry.requests.times_us[0]), int(inquiry.requests.times_us[-1])
-    ids = (0, keys - 1)
-    statement, columns = _scan(inquiry, ids, seeded=False)
-    scanned, rows = inquiry.estimate(statement)
-    if chunks is not None:
-        oldest = np.searchsorted(chunks, first_us - ttl_us, side="right") - 1 if ttl_us else 0
-        scanned += CHUNK_COST * float(np.searchsorted(chunks, last_us, side="right") - max(int(oldest), 0))
-    # Few rows became visible only after a later one's event, so as many are later as have later events. Asking PostgreSQL
-    # means planning every chunk again, which is worth it only where history before has no bound.
-    if ttl_us:
-        later = rows * (last_us - first_us) / (last_us - first_us + ttl_us)
-    else:
-        later = inquiry.estimate(_scan(inquiry, ids, seeded=False, events_from_us=first_us)[0])[1]
-    each = ROW_COST + COLUMN_COST * len(columns)
+    scanned, rows, later = _estimate_scan(inquiry, chunks)
+    each = ROW_COST + COLUMN_COST * len(inquiry.query.outputs(with_order=True)[1])
     seeds = estimate_lookups(_first_moment(inquiry), chunks)
     if seeds + later * each < rows * each:
-        return MergeEstimate(scanned + seeds + later * each, later + keys, seeded=True)
+        return MergeEstimate(scanned + seeds + later * each, later + inquiry.requests.keys.num_rows, seeded=True)
     return MergeEstimate(scanned + rows * each, rows, seeded=False)
+
+
+def _estimate_scan(inquiry: Inquiry, chunks: NDArray[np.int64] | None) -> tuple[float, float, float]:
+    """What scanning costs, how many rows it gives, and how many of them became visible after the first moment.
+
+    Few became visible only after a later one's event, so as many are later as have later events.
+    """
+    ttl_us = inquiry.query.ttl_us
+    first_us, last_us = int(inquiry.requests.times_us[0]), int(inquiry.requests.times_us[-1])
+    span_share = (last_us - first_us) / (last_us - first_us + ttl_us) if ttl_us else 1.0
+    if chunks is None:
+        scanned, rows = _asked(inquiry)
+        return scanned, rows, rows * span_share if ttl_us else _asked(inquiry, (first_us, last_us))[1]
+    oldest, first, last = (
+        max(int(np.searchsorted(chunks, moment_us, side="right")) - 1, 0)
+        for moment_us in (first_us - ttl_us if ttl_us else chunks[0], first_us, last_us)
+    )
+    count = last - oldest + 1
+    events_us, factor = None, 1.0
+    if count > CHUNKS_PLANNED_MAX:
+        begin = (oldest + last - CHUNKS_PLANNED_MAX) // 2
+        events_us = (int(chunks[begin]), int(chunks[begin + CHUNKS_PLANNED_MAX]) - 1)
+        factor = count / CHUNKS_PLANNED_MAX
+    scanned, rows = _asked(inquiry, events_us)
+    later = span_share if ttl_us else (last - first + 1) / count
+    return scanned * factor + CHUNK_COST * count, rows * factor, rows * factor * later
+
+
+def _asked(inquiry: Inquiry, events_us: tuple[int, int] | None = None) -> tuple[float, float]:
+    """PostgreSQL's estimate of a scan's cost and rows, of some event times if given."""
+    ids = (0, inquiry.requests.keys.num_rows - 1)
+    return inquiry.estimate(_scan(inquiry, ids, seeded=False, events_us=events_us)[0])
 
 
 def merge(
@@ -227,18 +249,18 @@ def _first_moment(inquiry: Inquiry) -> Inquiry:
 
 
 def _scan(
-    inquiry: Inquiry, ids: tuple[int, int], *, seeded: bool, events_from_us: int | None = None
+    inquiry: Inquiry, ids: tuple[int, int], *, seeded: bool, events_us: tuple[int, int] | None = None
 ) -> tuple[sql.Composable, list[Column]]:
-    outputs, columns = inquiry.query.outputs(with_order=True)
+    """The rows of some keys that requests might take: all of them, or what the seeds leave; or those of some event times."""
+    query = inquiry.query
+    outputs, columns = query.outputs(with_order=True)
     first_us, last_us = int(inquiry.requests.times_us[0]), int(inquiry.requests.times_us[-1])
-    if events_from_us is None and inquiry.query.ttl_us:
-        events_from_us = first_us - inquiry.query.ttl_us
-    scan = inquiry.query.scan(
+    scan = query.scan(
         inquiry.keys,
         inquiry.matches,
         outputs,
         ids=ids,
-        events_us=(events_from_us, last_us),
+        events_us=events_us or (first_us - query.ttl_us if query.ttl_us else None, last_us),
         visible_after_us=first_us if seeded else None,
     )
     return scan, columns
