@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import psycopg
@@ -12,6 +13,7 @@ from tapeline.core.timestamps import DAY_US
 from tapeline.storage.feature_matrix import ENTITIES_MAX, feature_matrix
 from tapeline.storage.feature_tables import register_view
 from tapeline.storage.migrations import migrate
+from tapeline.storage.view_decisions import promote, rollback
 
 from tests.storage.store_rows import SPEC, START_US, SYMBOLS, fill, from_us, moments, rule, same, stored
 
@@ -139,6 +141,36 @@ def test_a_view_of_an_older_database_gets_its_newest_rows(empty_database: str) -
             " ORDER BY position"
         ).fetchall()
         assert described == [("sma_3", "price", 3, 0.0, None, 64), ("rsi_4", "percent", 5, 0.0, 100.0, 64)]
+
+
+def test_a_view_without_a_version_is_the_promoted_one(edition_database: tuple[str, str]) -> None:
+    _, url = edition_database
+    with psycopg.connect(url) as connection:
+        migrate(connection)
+        register_view(connection, SPEC)
+        register_view(connection, replace(SPEC, version=2))
+        for version in (1, 2):
+            connection.execute(
+                f"INSERT INTO features.small__v{version} (symbol, event_timestamp, available_timestamp, sequence, sma_3, rsi_4)"
+                " VALUES ('AAA', %(at)s, %(at)s, 0, %(value)s, %(value)s)",
+                {"at": from_us(START_US), "value": version},
+            )
+        connection.commit()
+
+        def read(view: str) -> tuple[float, float]:
+            matrix = feature_matrix(connection, view, ["AAA"], ["sma_3"], at_us=START_US + DAY_US)
+            known = connection.execute(
+                "SELECT tapeline.last_known('AAA', %s, %s) ->> 'sma_3'", (view, from_us(START_US + DAY_US))
+            ).fetchone()
+            connection.commit()
+            return float(matrix.values[0, 0]), float(known[0])
+
+        assert read("small") == (1.0, 1.0), "registered first, nothing promoted"
+        promote(connection, "small", 2)
+        assert read("small") == (2.0, 2.0)
+        rollback(connection, "small")
+        assert read("small") == (1.0, 1.0)
+        assert read("small@2") == (2.0, 2.0)
 
 
 def test_what_does_not_exist_is_named(connection: psycopg.Connection) -> None:

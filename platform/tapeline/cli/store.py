@@ -34,7 +34,7 @@ def register(app: typer.Typer) -> None:
 
 
 def latest(
-    view: Annotated[str, typer.Argument(help="NAME, its newest registered version, or NAME@VERSION.")],
+    view: Annotated[str, typer.Argument(help="NAME, its promoted version, or NAME@VERSION.")],
     symbols: Annotated[str, typer.Option("--symbols", "-s", help="AAPL,MSFT.", show_default=False)],
     features: Annotated[str | None, typer.Option("--features", "-f", help="rsi_14,sma_20; all if not given.")] = None,
     at: Annotated[str | None, typer.Option(help="As known at this moment (ISO 8601); now if none.")] = None,

@@ -73,7 +73,7 @@ class FeatureMatrixReader:
     connection
         The database; it is kept. In autocommit mode a read is one round trip.
     view
-        ``name``, its newest registered version, or ``name@2``.
+        ``name``, its promoted version, or ``name@2``.
     features
         Columns; all of the view's if not given.
 
@@ -181,11 +181,11 @@ def _snapshot(connection: psycopg.Connection[Any]) -> Iterator[None]:
 def _view(connection: psycopg.Connection[Any], name: str) -> tuple[RegisteredView, list[str]]:
     base, _, version = name.partition("@")
     row = connection.execute(
-        "SELECT view, version, lineage_hash, plan_hash, table_name, definition, ARRAY("
-        " SELECT attname::text FROM pg_attribute WHERE attrelid = to_regclass(table_name) AND attnum > 0"
+        "SELECT view, version, v.lineage_hash, plan_hash, v.table_name, definition, ARRAY("
+        " SELECT attname::text FROM pg_attribute WHERE attrelid = to_regclass(v.table_name) AND attnum > 0"
         " AND NOT attisdropped AND atttypid = 'float8'::regtype ORDER BY attnum)"
-        " FROM tapeline.feature_view_versions WHERE view = %s AND (%s::text = '' OR version::text = %s)"
-        " ORDER BY version DESC LIMIT 1",
+        " FROM tapeline.feature_view_versions v JOIN tapeline.view_version_states s USING (view, version)"
+        " WHERE view = %s AND CASE WHEN %s::text = '' THEN s.promoted ELSE version::text = %s END",
         (base, version, version.removeprefix("v")),
     ).fetchone()
     if row is None:
