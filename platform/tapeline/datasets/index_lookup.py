@@ -62,7 +62,7 @@ class Group:
 
 def chunk_starts(connection: psycopg.Connection[Any], selection: ViewSelection) -> NDArray[np.int64] | None:
     """Where a hypertable's chunks begin, in microseconds UTC, ascending; none for any other table or query."""
-    if selection.table.lstrip().startswith("("):
+    if selection.is_query:
         return None
     with connection.cursor(row_factory=tuple_row) as cursor:
         known = cursor.execute("SELECT to_regclass('timescaledb_information.chunks') IS NOT NULL").fetchone()

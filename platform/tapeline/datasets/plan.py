@@ -64,6 +64,11 @@ class ViewSelection:
             raise ParameterError("the TTL is negative", where=where, remedy="Use 0 for no limit")
         _refuse_repeats(self.output_names, where)
 
+    @property
+    def is_query(self) -> bool:
+        """Whether `table` is a query; PostgreSQL knows no constraints and no chunks of one."""
+        return self.table.lstrip().startswith("(")
+
 
 @dataclass(frozen=True, slots=True)
 class RetrievalPlan:

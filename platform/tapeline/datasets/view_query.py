@@ -271,7 +271,7 @@ class ViewQuery:
 
 def _always_set(connection: psycopg.Connection[Any], selection: ViewSelection) -> frozenset[str]:
     """The columns of a table that cannot be NULL; none of a query."""
-    if selection.table.lstrip().startswith("("):
+    if selection.is_query:
         return frozenset()
     with connection.cursor(row_factory=tuple_row) as cursor:
         cursor.execute(
