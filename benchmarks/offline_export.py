@@ -36,12 +36,12 @@ _BATCH_ROWS = 1_000_000
 _CHILD = """
 import json, resource, sys, time
 from pathlib import Path
-import psycopg
 from tapeline.datasets import RetrievalPlan, ViewSelection, export, rebuild
+from tapeline.storage.postgres import Connection
 what, url, source, out, features, ttl_us = sys.argv[1:]
 names = tuple(f"feature_{number}" for number in range(int(features)))
 view = ViewSelection("minutes", 1, "public.minutes", ("symbol",), ("symbol",), names, names, int(ttl_us))
-with psycopg.connect(url) as connection:
+with Connection.connect(url) as connection:
     begin = time.perf_counter()
     if what == "export":
         manifest = export(connection, RetrievalPlan("minutes", (view,)), Path(source), Path(out))

@@ -19,8 +19,10 @@ from tapeline.core.errors import (
     SchemaError,
     UnknownNameError,
 )
+from tapeline.datasets import chunks as chunks_of_tables
 from tapeline.datasets import index_lookup, point_in_time, scan_merge
-from tapeline.datasets.index_lookup import chunk_starts, estimate_lookups, look_up
+from tapeline.datasets.chunks import Chunks
+from tapeline.datasets.index_lookup import estimate_lookups, look_up
 from tapeline.datasets.inquiry import Inquiry
 from tapeline.datasets.plan import RetrievalPlan, ViewSelection
 from tapeline.datasets.point_in_time import Method, as_of_join
@@ -28,6 +30,8 @@ from tapeline.datasets.requests import distinct_requests, times_of
 from tapeline.datasets.scan_merge import MergeEstimate, estimate_merge
 from tapeline.datasets.view_query import ViewQuery
 from tapeline.storage.arrow import copy_arrow
+
+from tests.datasets.divided import chunks_at
 
 UTC_US = pa.timestamp("us", tz="UTC")
 BASE_US = 1_362_150_000_000_000
@@ -197,7 +201,7 @@ def method(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> M
     if request.param == "auto":
         return "auto"
 
-    def decided(inquiry: Inquiry, chunks: np.ndarray | None) -> MergeEstimate:
+    def decided(inquiry: Inquiry, chunks: Chunks | None) -> MergeEstimate:
         return replace(estimate_merge(inquiry, chunks), seeded="seeded" in request.param)
 
     monkeypatch.setattr(point_in_time, "estimate_merge", decided)
@@ -251,16 +255,19 @@ def test_rule_on_many_random_cases(connection: psycopg.Connection[Any], method: 
 
 @pytest.mark.parametrize("ttl", [0, 2, 12, 60])
 @pytest.mark.parametrize("group_cost", [0.0, 100.0, 1e6])  # a statement for each chunk, for several, for all
+@pytest.mark.parametrize("by_name", [False, True])
 @pytest.mark.parametrize("starts", [[0, 10, 20], [5, 6, 7, 8, 40, 100, 150, 200, 290], list(range(-20, 320, 4))])
 def test_lookup_by_chunks_gives_the_same(
     connection: psycopg.Connection[Any],
     monkeypatch: pytest.MonkeyPatch,
     ttl: int,
     starts: list[int],
+    by_name: bool,
     group_cost: float,
 ) -> None:
     """Chunks bound each statement's event times; wherever they begin, rows in earlier ones are still found."""
-    monkeypatch.setattr(index_lookup, "GROUP_COST", group_cost)
+    for module in (index_lookup, chunks_of_tables):
+        monkeypatch.setattr(module, "GROUP_COST", group_cost)
     random = np.random.default_rng(len(starts))
     connection.execute(DDL)
     first = min(starts)  # a hypertable has no row outside of its chunks
@@ -276,7 +283,7 @@ def test_lookup_by_chunks_gives_the_same(
     selection = replace(PRICES, ttl_us=ttl * 1_000_000)
     query = ViewQuery.of(connection, selection)
     asked = distinct_requests(given_rows, selection.entity_columns, times_of(given_rows, "event_timestamp"))
-    chunks = np.array([BASE_US + start * 1_000_000 for start in starts], dtype=np.int64)
+    chunks = chunks_at([BASE_US + start * 1_000_000 for start in starts], "public.prices", by_name=by_name)
     with Inquiry.opened(connection, query, asked) as inquiry:
         assert estimate_lookups(inquiry, chunks) > 0
         found = look_up(inquiry, chunks, with_order=False)
@@ -429,11 +436,117 @@ def test_hypertable_gives_the_same(apache_database: str, ttl: int) -> None:
         times = pa.array(start_us + random.integers(-day_us, 45 * day_us, size=2_000), type=pa.int64()).cast(UTC_US)
         rows = pa.table({"name": ["a"] * 2_000, "number": random.integers(0, 6, size=2_000), "event_timestamp": times})
         selection = replace(PRICES, ttl_us=ttl * 1_000_000)
-        chunks = chunk_starts(connection, selection)
+        chunks = Chunks.of(connection, selection)
         assert chunks is not None
         assert len(chunks) == 40
+        assert chunks.tables is not None
         looked_up = as_of_join(connection, [selection], rows, method="lookup")
         merged = as_of_join(connection, [selection], rows, method="merge")
         assert looked_up.equals(merged)
         assert as_of_join(connection, [selection], rows).equals(merged)
         assert 0 < looked_up.column("id").null_count < 2_000
+
+
+HYPERTABLE = """
+    SELECT create_hypertable('public.prices', 'event_timestamp', chunk_time_interval => interval '1 day',
+        create_default_indexes => false);
+    INSERT INTO public.prices
+    SELECT 'a', k, t, t + (g % 3) * interval '2 h', t, 0, g * 10 + k, 1, ''
+    FROM generate_series(0, 2) k, generate_series(0, 239) g,
+        LATERAL (SELECT '2013-03-01Z'::timestamptz + g * interval '1 h') AS times(t);
+"""
+
+
+def moments_of_ten_days(seed: int) -> pa.Table:
+    day_us = 86_400 * 1_000_000
+    random = np.random.default_rng(seed)
+    times = 1_362_096_000_000_000 + random.integers(-day_us, 12 * day_us, size=500)
+    return pa.table(
+        {
+            "name": ["a"] * 500,
+            "number": random.integers(0, 4, size=500),
+            "event_timestamp": pa.array(times).cast(UTC_US),
+        }
+    )
+
+
+@pytest.mark.edition("community")
+@pytest.mark.parametrize("ttl", [0, 7_200, 200_000])
+def test_compressed_chunks_give_the_same(community_database: str, ttl: int) -> None:
+    selection = replace(PRICES, ttl_us=ttl * 1_000_000)
+    with psycopg.connect(community_database) as connection:
+        connection.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
+        connection.execute(DDL)
+        connection.execute(HYPERTABLE)
+        rows = moments_of_ten_days(ttl)
+        before = as_of_join(connection, [selection], rows, method="lookup")
+        connection.execute("""
+            ALTER TABLE public.prices SET (timescaledb.compress, timescaledb.compress_segmentby = 'k1, k2',
+                timescaledb.compress_orderby = 'event_timestamp DESC')
+        """)
+        compressed = connection.execute("""
+            SELECT count(compress_chunk(c)) FROM (SELECT c FROM show_chunks('public.prices') c ORDER BY c LIMIT 6) AS older
+        """).fetchone()
+        assert compressed == (6,)
+        chunks = Chunks.of(connection, selection)
+        assert chunks is not None
+        assert chunks.tables is not None
+        assert as_of_join(connection, [selection], rows, method="lookup").equals(before)
+        assert as_of_join(connection, [selection], rows, method="merge").equals(before)
+        assert 0 < before.column("id").null_count < 500
+        connection.rollback()
+
+
+@pytest.mark.edition("apache")
+def test_what_a_hypertable_hides_is_not_read_from_its_chunks(apache_database: str) -> None:
+    """Rules for rows count for the hypertable alone, and so may rights: then it is read by its own name."""
+    with psycopg.connect(apache_database) as connection:
+        connection.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
+        connection.execute(DDL)
+        connection.execute(HYPERTABLE)
+        connection.execute("""
+            CREATE ROLE row_reader;
+            GRANT USAGE ON SCHEMA public TO row_reader;
+            GRANT SELECT ON public.prices TO row_reader;
+        """)
+        rows = moments_of_ten_days(1)
+
+        def read() -> tuple[bool, set[int]]:
+            connection.execute("SET ROLE row_reader")
+            chunks = Chunks.of(connection, PRICES)
+            assert chunks is not None
+            found = as_of_join(connection, [PRICES], rows, method="lookup").column("id").drop_null().to_pylist()
+            connection.execute("RESET ROLE")
+            return chunks.tables is not None, {number % 10 for number in found}
+
+        assert read() == (True, {0, 1, 2})
+        connection.execute("""
+            ALTER TABLE public.prices ENABLE ROW LEVEL SECURITY;
+            CREATE POLICY only_one ON public.prices USING (k2 = 1);
+        """)
+        assert read() == (False, {1})
+        connection.execute("ALTER TABLE public.prices DISABLE ROW LEVEL SECURITY")
+        first = connection.execute("SELECT c::text FROM show_chunks('public.prices') c LIMIT 1").fetchone()
+        assert first is not None
+        connection.execute(f"REVOKE SELECT ON {first[0]} FROM row_reader")
+        assert read() == (False, {0, 1, 2})
+        connection.rollback()
+
+
+@pytest.mark.edition("apache")
+def test_chunks_that_more_than_time_divides_are_not_read_one_by_one(apache_database: str) -> None:
+    with psycopg.connect(apache_database) as connection:
+        connection.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
+        connection.execute(DDL)
+        connection.execute("""
+            SELECT create_hypertable('public.prices', 'event_timestamp', 'k2', 3, chunk_time_interval => interval '1 day',
+                create_default_indexes => false)
+        """)
+        connection.execute(HYPERTABLE.split(";")[1])
+        rows = moments_of_ten_days(2)
+        chunks = Chunks.of(connection, PRICES)
+        assert chunks is not None
+        assert chunks.tables is None
+        looked_up = as_of_join(connection, [PRICES], rows, method="lookup")
+        assert looked_up.equals(as_of_join(connection, [PRICES], rows, method="merge"))
+        assert looked_up.column("id").null_count < 500

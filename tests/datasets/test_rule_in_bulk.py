@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from tapeline.datasets import chunks as chunks_of_tables
 from tapeline.datasets import index_lookup, point_in_time, scan_merge
 from tapeline.datasets.index_lookup import look_up
 from tapeline.datasets.inquiry import Inquiry
@@ -21,6 +22,7 @@ from tapeline.datasets.scan_merge import MergeEstimate, estimate_merge
 from tapeline.datasets.view_query import ViewQuery
 from tapeline.storage.arrow import copy_arrow
 
+from tests.datasets.divided import chunks_at
 from tests.datasets.hard_histories import History, Key, Row, Rule, asked, history, keys_that_collide
 from tests.support.cases import count_cases
 
@@ -172,9 +174,11 @@ def test_the_lookup_grouped_by_chunks_is_the_rule(tables: psycopg.Connection, mo
         seed=st.integers(0, 2**48),
         chunks=st.integers(1, 400),
         group_cost=st.sampled_from([0.0, 100.0, 1e6]),  # a statement for each chunk, for several, for all
+        by_name=st.booleans(),
     )
-    def search(seed: int, chunks: int, group_cost: float) -> None:
-        monkeypatch.setattr(index_lookup, "GROUP_COST", group_cost)
+    def search(seed: int, chunks: int, group_cost: float, by_name: bool) -> None:
+        for module in (index_lookup, chunks_of_tables):
+            monkeypatch.setattr(module, "GROUP_COST", group_cost)
         random = np.random.default_rng(seed)
         known = history(seed, keys=keys_that_collide(40))
         fill(tables, "public.pairs", known.rows)
@@ -186,7 +190,7 @@ def test_the_lookup_grouped_by_chunks_is_the_rule(tables: psycopg.Connection, mo
         query = ViewQuery.of(tables, selection)
         wanted = distinct_requests(given_rows, selection.entity_columns, times_of(given_rows, "event_timestamp"))
         with Inquiry.opened(tables, query, wanted) as inquiry:
-            found = look_up(inquiry, starts, with_order=False)
+            found = look_up(inquiry, chunks_at(starts.tolist(), "public.pairs", by_name=by_name), with_order=False)
         tables.rollback()
         ids = found.rows.column(0).to_pylist()
         rule = Rule(known.rows, known.ttl_us, None)

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import psycopg
 
 from tapeline.core.errors import UnavailableError
-from tapeline.storage.postgres import address_of
+from tapeline.storage.postgres import Connection, address_of
 
 WAITS_S = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 """How long to wait before each further try to reach a server that went away."""
@@ -76,7 +76,7 @@ class ReadDatabase:
         if self._own:
             self.connection.close()
         try:
-            self.connection = psycopg.connect(self._address)
+            self.connection = Connection.connect(self._address)
             self._own = True
         except psycopg.OperationalError:
             return  # the next try finds the old connection closed, and waits longer

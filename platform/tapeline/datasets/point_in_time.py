@@ -18,7 +18,8 @@ import psycopg
 import pyarrow as pa
 
 from tapeline.core.errors import ParameterError
-from tapeline.datasets.index_lookup import chunk_starts, estimate_lookups, look_up
+from tapeline.datasets.chunks import Chunks
+from tapeline.datasets.index_lookup import estimate_lookups, look_up
 from tapeline.datasets.inquiry import Found, Inquiry
 from tapeline.datasets.plan import ViewSelection
 from tapeline.datasets.requests import Requests, distinct_requests, times_of
@@ -142,7 +143,7 @@ def _take(
         empty = Found(arrow_schema(columns).empty_table(), np.empty(0, dtype=np.int64))
         return _spread(empty, requests)
     with Inquiry.opened(snapshot.connection, query, requests) as inquiry:
-        chunks = chunk_starts(snapshot.connection, query.selection)
+        chunks = Chunks.of(snapshot.connection, query.selection)
         if method != "lookup":
             estimate = estimate_merge(inquiry, chunks)
             if method == "merge" or estimate.cost < estimate_lookups(inquiry, chunks):
@@ -203,7 +204,7 @@ def estimate_join(
                 continue
             query = ViewQuery.of(connection, selection, vintage_us=vintage_us)
             with Inquiry.opened(snapshot.connection, query, requests) as inquiry:
-                chunks = chunk_starts(snapshot.connection, selection)
+                chunks = Chunks.of(snapshot.connection, selection)
                 merging = estimate_merge(inquiry, chunks)
                 looking = estimate_lookups(inquiry, chunks)
             found.append(

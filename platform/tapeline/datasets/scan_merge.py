@@ -14,9 +14,9 @@ from math import ceil
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 from psycopg import sql
 
+from tapeline.datasets.chunks import Chunks
 from tapeline.datasets.index_lookup import estimate_lookups, look_up
 from tapeline.datasets.inquiry import Inquiry
 from tapeline.datasets.requests import Requests
@@ -66,7 +66,7 @@ class MergeEstimate:
     seeded: bool
 
 
-def estimate_merge(inquiry: Inquiry, chunks: NDArray[np.int64] | None) -> MergeEstimate:
+def estimate_merge(inquiry: Inquiry, chunks: Chunks | None) -> MergeEstimate:
     """What the merge costs, in the cheaper of its two ways."""
     scanned, rows, later = _estimate_scan(inquiry, chunks)
     each = ROW_COST + COLUMN_COST * len(inquiry.query.outputs(with_order=True)[1])
@@ -76,7 +76,7 @@ def estimate_merge(inquiry: Inquiry, chunks: NDArray[np.int64] | None) -> MergeE
     return MergeEstimate(scanned + rows * each, rows, seeded=False)
 
 
-def _estimate_scan(inquiry: Inquiry, chunks: NDArray[np.int64] | None) -> tuple[float, float, float]:
+def _estimate_scan(inquiry: Inquiry, chunks: Chunks | None) -> tuple[float, float, float]:
     """What scanning costs, how many rows it gives, and how many of them became visible after the first moment.
 
     Few became visible only after a later one's event, so as many are later as have later events.
@@ -87,15 +87,16 @@ def _estimate_scan(inquiry: Inquiry, chunks: NDArray[np.int64] | None) -> tuple[
     if chunks is None:
         scanned, rows = _asked(inquiry)
         return scanned, rows, rows * span_share if ttl_us else _asked(inquiry, (first_us, last_us))[1]
+    starts_us = chunks.starts_us
     oldest, first, last = (
-        max(int(np.searchsorted(chunks, moment_us, side="right")) - 1, 0)
-        for moment_us in (first_us - ttl_us if ttl_us else chunks[0], first_us, last_us)
+        max(int(np.searchsorted(starts_us, moment_us, side="right")) - 1, 0)
+        for moment_us in (first_us - ttl_us if ttl_us else starts_us[0], first_us, last_us)
     )
     count = last - oldest + 1
     events_us, factor = None, 1.0
     if count > CHUNKS_PLANNED_MAX:
         begin = (oldest + last - CHUNKS_PLANNED_MAX) // 2
-        events_us = (int(chunks[begin]), int(chunks[begin + CHUNKS_PLANNED_MAX]) - 1)
+        events_us = (int(starts_us[begin]), int(starts_us[begin + CHUNKS_PLANNED_MAX]) - 1)
         factor = count / CHUNKS_PLANNED_MAX
     scanned, rows = _asked(inquiry, events_us)
     later = span_share if ttl_us else (last - first + 1) / count
@@ -111,7 +112,7 @@ def _asked(inquiry: Inquiry, events_us: tuple[int, int] | None = None) -> tuple[
 def merge(
     inquiry: Inquiry,
     snapshot: Snapshot,
-    chunks: NDArray[np.int64] | None,
+    chunks: Chunks | None,
     estimate: MergeEstimate,
     *,
     with_order: bool,
@@ -126,7 +127,7 @@ def merge(
     snapshot
         Where more connections come from.
     chunks
-        Where the chunks of a hypertable begin.
+        Those of a hypertable.
     estimate
         What `estimate_merge` gave.
     with_order
@@ -229,7 +230,7 @@ def _merge_portion(
         blocks.take(number + 1, taken, room, places)
 
 
-def _seeds(inquiry: Inquiry, chunks: NDArray[np.int64] | None, columns: list[Column]) -> pa.Table:
+def _seeds(inquiry: Inquiry, chunks: Chunks | None, columns: list[Column]) -> pa.Table:
     """What each key's row was at the first request's moment, as the scan gives rows, by key."""
     first = _first_moment(inquiry)
     found = look_up(first, chunks, with_order=True)

@@ -13,7 +13,7 @@ from psycopg import sql
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
-from tapeline.storage.postgres import sibling
+from tapeline.storage.postgres import beside
 
 READERS_MAX = 4
 """Connections that one retrieval reads over."""
@@ -55,7 +55,7 @@ class Snapshot:
             name = str(row[0]) if row else ""
             opened = [self.connection]
             for _ in range(count - 1):
-                other = stack.enter_context(sibling(self.connection))
+                other = stack.enter_context(beside(self.connection))
                 stack.enter_context(other.transaction(force_rollback=True))
                 other.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
                 other.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(name)))

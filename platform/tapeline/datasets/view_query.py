@@ -51,6 +51,40 @@ def request_type(kind: pa.DataType) -> tuple[str, pa.DataType]:
 
 
 @dataclass(frozen=True, slots=True)
+class Lookup:
+    """The SQL of lookups but for which requests and which part of the table: composed once, for hundreds of statements."""
+
+    head: str
+    table: str
+    terms: str
+    event: str
+    order: str
+
+    def statement(
+        self,
+        ids: tuple[int, int] | None = None,
+        events_us: tuple[int | None, int | None] = (None, None),
+        table: str | None = None,
+    ) -> sql.Composable:
+        """For each request its id, then the outputs of the row the rule picks; nothing for a miss.
+
+        Parameters
+        ----------
+        ids
+            First and last id to look up; all if not given.
+        events_us
+            Constant bounds of the event time, both included, known to hold for what is sought. From them the planner
+            of TimescaleDB sees which chunks it need not open.
+        table
+            The part of the table that is known to hold what is sought, as SQL; all of it if not given.
+        """
+        low, high = (None if bound is None else moment(bound).as_string(None) for bound in events_us)
+        bounds = f"{f' AND {self.event} >= {low}' if low else ''}{f' AND {self.event} <= {high}' if high else ''}"
+        only = "" if ids is None else f" WHERE q.id BETWEEN {ids[0]} AND {ids[1]}"
+        return sql.SQL(f"{self.head} {table or self.table} {self.terms}{bounds} {self.order}{only}")
+
+
+@dataclass(frozen=True, slots=True)
 class ViewQuery:
     """One view's selection, with the types its columns have in the database.
 
@@ -155,16 +189,8 @@ class ViewQuery:
             for piece, column in zip(pieces, columns, strict=True)
         ), columns
 
-    def lookup(
-        self,
-        requests: sql.Composable,
-        keys: sql.Composable,
-        outputs: sql.Composable,
-        *,
-        ids: tuple[int, int] | None = None,
-        events_us: tuple[int | None, int | None] = (None, None),
-    ) -> sql.Composable:
-        """One index lookup for each request: its id, then the outputs of the row the rule picks; nothing for a miss.
+    def lookup(self, requests: sql.Composable, keys: sql.Composable, outputs: sql.Composable) -> Lookup:
+        """One index lookup for each request.
 
         Parameters
         ----------
@@ -174,11 +200,6 @@ class ViewQuery:
             What `key_condition` gave.
         outputs
             What `outputs` gave.
-        ids
-            First and last id to look up; all if not given.
-        events_us
-            Constant bounds of the event time, both included, known to hold for what is sought. From them the planner
-            of TimescaleDB sees which chunks it need not open.
         """
         s = self.selection
         event = _column(s.event_column)
@@ -188,7 +209,6 @@ class ViewQuery:
         if self.ttl_us:
             terms.append(sql.SQL("{} >= q.t - interval {}").format(event, sql.Literal(f"{self.ttl_us} microseconds")))
         terms += self._created_terms(sql.SQL("q.t"))
-        terms += _bounds(event, events_us)
         order: list[sql.Composable] = [sql.SQL("{} DESC").format(event)]
         if s.sequence_column:
             order.append(self._greatest_first(s.sequence_column))
@@ -196,19 +216,13 @@ class ViewQuery:
             order.append(sql.SQL("{} DESC").format(_column(s.available_column)))
         if s.created_column:
             order.append(self._greatest_first(s.created_column))
-        only: sql.Composable = sql.SQL("")
-        if ids is not None:
-            only = sql.SQL(" WHERE q.id BETWEEN {} AND {}").format(sql.Literal(ids[0]), sql.Literal(ids[1]))
-        return sql.SQL(
-            "SELECT q.id, h.* FROM {requests} AS q CROSS JOIN LATERAL ("
-            "SELECT {outputs} FROM {table} AS s WHERE {terms} ORDER BY {order} LIMIT 1) AS h{only}"
-        ).format(
-            requests=requests,
-            outputs=outputs,
-            table=_raw(s.table),
-            terms=sql.SQL(" AND ").join(terms),
-            order=sql.SQL(", ").join(order),
-            only=only,
+        head = sql.SQL("SELECT q.id, h.* FROM {} AS q CROSS JOIN LATERAL (SELECT {} FROM").format(requests, outputs)
+        return Lookup(
+            head.as_string(None),
+            s.table,
+            sql.SQL("AS s WHERE {}").format(sql.SQL(" AND ").join(terms)).as_string(None),
+            event.as_string(None),
+            sql.SQL("ORDER BY {} LIMIT 1) AS h").format(sql.SQL(", ").join(order)).as_string(None),
         )
 
     def scan(

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import TracebackType
 from typing import Any
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
 
 from tapeline.core.errors import ConfigurationError, UnavailableError
@@ -13,6 +17,63 @@ from tapeline.core.settings import Settings, get_settings
 from tapeline.storage.servers.place import Place
 
 _DEFAULTS: dict[str, Any] = {"application_name": "tapeline", "connect_timeout": "5", "options": "-c timezone=UTC"}
+
+
+class Connection(psycopg.Connection[TupleRow]):
+    """A connection with others beside it, which stay open as long as it does.
+
+    A new session has to learn of each table, and of each chunk of a hypertable, before its first query of it, which takes
+    about a millisecond. Were the others of a retrieval new ones every time, that would be most of their work where chunks are many.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._idle: list[psycopg.Connection[TupleRow]] = []
+
+    @contextmanager
+    def beside(self) -> Iterator[psycopg.Connection[TupleRow]]:
+        """Another connection to the same database, as the same role; its user leaves the session as it found it.
+
+        Raises
+        ------
+        UnavailableError
+            If the server refuses.
+        """
+        other = self._idle.pop() if self._idle else None
+        if other is None or not _answers(other):
+            other = sibling(self)
+        try:
+            yield other
+        except BaseException:
+            other.close()
+            raise
+        if self.closed or other.info.transaction_status != TransactionStatus.IDLE:
+            other.close()
+        else:
+            self._idle.append(other)
+
+    def close(self) -> None:
+        """Close it and those beside it."""
+        while self._idle:
+            self._idle.pop().close()
+        super().close()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Commit or roll back, and close; also what lies beside a connection that was lost."""
+        super().__exit__(kind, error, trace)
+        self.close()
+
+
+def _answers(connection: psycopg.Connection[Any]) -> bool:
+    """Whether a connection that lay idle is still there: servers end those after a while."""
+    with suppress(psycopg.OperationalError):
+        connection.execute("SELECT 1")
+        connection.rollback()
+        return True
+    connection.close()
+    return False
 
 
 def postgres_url(settings: Settings | None = None) -> str:
@@ -30,7 +91,7 @@ def _reason(error: psycopg.OperationalError) -> str:
     return text.partition(" Is the server running")[0]
 
 
-def connect(settings: Settings | None = None, *, autocommit: bool = False) -> psycopg.Connection[TupleRow]:
+def connect(settings: Settings | None = None, *, autocommit: bool = False) -> Connection:
     """Open a connection to the database, its session's time zone set to UTC.
 
     Parameters
@@ -59,7 +120,7 @@ def connect(settings: Settings | None = None, *, autocommit: bool = False) -> ps
         ) from None
     missing = {name: value for name, value in _DEFAULTS.items() if name not in parameters}
     try:
-        return psycopg.connect(make_conninfo(url, **missing), autocommit=autocommit)
+        return Connection.connect(make_conninfo(url, **missing), autocommit=autocommit)
     except psycopg.OperationalError as error:
         host = parameters.get("host") or parameters.get("hostaddr") or "the default socket"
         raise UnavailableError(
@@ -79,8 +140,21 @@ def address_of(connection: psycopg.Connection[Any]) -> str:
     return make_conninfo(connection.info.dsn, **({"password": password} if password else {}))
 
 
+@contextmanager
+def beside(connection: psycopg.Connection[Any]) -> Iterator[psycopg.Connection[Any]]:
+    """Another connection to the same database: a `Connection`'s own, which stays open; for others a new one.
+
+    Raises
+    ------
+    UnavailableError
+        If the server refuses.
+    """
+    with connection.beside() if isinstance(connection, Connection) else sibling(connection) as other:
+        yield other
+
+
 def sibling(connection: psycopg.Connection[Any]) -> psycopg.Connection[TupleRow]:
-    """Another connection to the same database, as the same role.
+    """A new connection to the same database, as the same role.
 
     Raises
     ------
