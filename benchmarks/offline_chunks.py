@@ -20,7 +20,7 @@ GROUP = "offline"
 FEW = Minutes("few_chunks", symbols=50, minutes=14 * 24 * 60, features=20)
 MANY = Minutes("many_chunks", symbols=50, minutes=14 * 24 * 60, features=20)
 CHUNKS = {FEW: 10, MANY: 1_000}
-ROUNDS = 5
+ROUNDS = 11
 HOUR_US = 3_600_000_000
 
 

@@ -81,14 +81,14 @@ class Group:
     Attributes
     ----------
     ids
-        First and last of them, by number; none: all.
+        First and last of them, by number.
     events_us
         Constant bounds of the event times that this statement looks at, both included; none: no bound.
     table
         The chunk to look in; none: the whole table.
     """
 
-    ids: tuple[int, int] | None = None
+    ids: tuple[int, int]
     events_us: tuple[int | None, int | None] = (None, None)
     table: str | None = None
 

@@ -34,7 +34,7 @@ def estimate_lookups(inquiry: Inquiry, chunks: Chunks | None) -> float:
     requests = inquiry.requests
     outputs, columns = inquiry.query.outputs(with_order=False)
     middle = len(requests) // 2
-    group, groups, each = Group(), 0.0, LOOKUP_COST + len(columns) * COLUMN_COST
+    group, groups, each = Group((middle, middle)), 0.0, LOOKUP_COST + len(columns) * COLUMN_COST
     if chunks is not None:
         walk = ChunkWalk(requests, inquiry.query.ttl_us, chunks, np.arange(len(requests), dtype=np.int64))
         asked = walk.first()
@@ -94,14 +94,14 @@ def _look_up_share(
     walk = None if chunks is None else ChunkWalk(inquiry.requests, inquiry.query.ttl_us, chunks, share)
     asked = share if walk is None else walk.first()
     while len(asked):
-        groups = [Group()] if walk is None else list(walk.groups(asked))
+        groups = [Group((0, len(asked) - 1))] if walk is None else list(walk.groups(asked))
         hit = np.zeros(len(asked), dtype=np.bool_)
         with inquiry.sent(asked, indexed=len(groups) > 1) as table:
             lookup = inquiry.query.lookup(table, inquiry.matches, outputs)
             for begin in range(0, len(groups), GROUPS_PER_STATEMENT):
+                some = groups[begin : begin + GROUPS_PER_STATEMENT]
                 statement = sql.SQL(" UNION ALL ").join(
-                    sql.SQL("({})").format(lookup.statement(group.ids, group.events_us, group.table))
-                    for group in groups[begin : begin + GROUPS_PER_STATEMENT]
+                    sql.SQL("({})").format(lookup.statement(group.ids, group.events_us, group.table)) for group in some
                 )
                 found = read_copy(inquiry.connection, statement, [_ID, *columns])
                 ids = found.column(0).to_numpy()

@@ -36,9 +36,13 @@ ROWS_PER_BATCH = 65_536
 _TEXT_ROOM = 16
 """Bytes a text is first expected to have on average."""
 _POLL_MS = 100
-_FLOW_ROWS = 2_000
 _GATHER_S = 0.0003
 """Being woken for every few rows costs more than decoding them."""
+
+_FIRST_ROWS = 2_048
+_GROWTH = 4
+"""Rows of the first batch, and how much more those after it have, up to the full size: to clear memory for a full one takes longer than
+a short query."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,15 +165,17 @@ def stream_copy(
     state[[copy_rows.GET_COPY_DATA, copy_rows.CONSUME_INPUT, copy_rows.FREE]] = _libpq()
     statement = sql.SQL("COPY ({}) TO STDOUT (FORMAT binary)").format(query)
     with connection.cursor(row_factory=tuple_row) as cursor, cursor.copy(statement) as copy:
-        block = _Block(columns, rows_per_batch)
+        room = min(_FIRST_ROWS, rows_per_batch)
+        block = _Block(columns, room)
         try:
             while (reason := block.fill(state)) != copy_rows.DONE:
                 if reason == copy_rows.FULL:
-                    yield block.batch(connection, rows_per_batch, schema)
-                    block = _Block(columns, rows_per_batch)
+                    yield block.batch(connection, room, schema)
+                    room = min(_GROWTH * room, rows_per_batch)
+                    block = _Block(columns, room)
                     state[copy_rows.ROWS] = 0
                 elif reason == copy_rows.WAIT:
-                    _await_rows(connection, gather=bool(state[copy_rows.ROWS] >= _FLOW_ROWS))
+                    _await_rows(connection, gather=room > _FIRST_ROWS)
                 elif reason == copy_rows.NO_ROOM:
                     block.widen(int(state[copy_rows.COLUMN]), int(state[copy_rows.NEEDED]))
                 elif reason == copy_rows.ENDED:
