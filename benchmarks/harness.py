@@ -96,6 +96,18 @@ def interleave(
     return samples[0], samples[1]
 
 
+def alone(call: Callable[[int], object], *, rounds: int, warm_up: int = 2) -> NDArray[np.float64]:
+    """Seconds of each round of one that has no peer; called with the round's number."""
+    samples = np.empty(rounds, dtype=np.float64)
+    gc.collect()
+    for number in range(-warm_up, rounds):
+        begin = time.perf_counter()
+        call(number + warm_up)
+        if number >= 0:
+            samples[number] = time.perf_counter() - begin
+    return samples
+
+
 def compare(
     question: str,
     *,

@@ -24,6 +24,9 @@ from tapeline.core.errors import InvalidDataError, NaiveTimestampError
 SLICE_BYTES = 1 << 21
 """Target size of one encoded slice: it stays in the processor's cache, and bounds the encoder's memory."""
 
+FIRST_ROWS = 400
+"""Rows of the first slice: the server inserts them while the next one is encoded."""
+
 _SIGNATURE = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
 _TRAILER = b"\xff\xff"
 _POSTGRES_EPOCH_US = 946_684_800_000_000  # 2000-01-01
@@ -160,7 +163,8 @@ def _slices(batch: pa.RecordBatch, kinds: Sequence[CopyType]) -> Iterator[bytes]
     """Slices of about ``SLICE_BYTES``; one that a long value makes wider than that is halved until it fits."""
     lead = np.frombuffer(len(kinds).to_bytes(2, "big"), dtype=np.uint8)
     rows = max(1, SLICE_BYTES // (2 + 16 * max(1, len(kinds))))
-    waiting = [batch.slice(start, rows) for start in range(0, batch.num_rows, rows)][::-1]
+    first = min(FIRST_ROWS, rows)
+    waiting = [batch.slice(0, first), *(batch.slice(start, rows) for start in range(first, batch.num_rows, rows))][::-1]
     while waiting:
         piece = waiting.pop()
         fields = [_field(array, kind) for array, kind in zip(piece.columns, kinds, strict=True)]
