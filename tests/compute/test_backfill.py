@@ -11,10 +11,18 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tapeline.compute import backfill
-from tapeline.core.errors import DiskFullError, EmptyDataError, LineageError, ParameterError, UnknownNameError
+from tapeline.core.errors import (
+    DiskFullError,
+    EmptyDataError,
+    LineageError,
+    ParameterError,
+    UnavailableError,
+    UnknownNameError,
+)
 from tapeline.core.timestamps import DAY_US, from_us
 from tapeline.features.request import FeatureRequest
 from tapeline.storage.feature_tables import registered_views
+from tapeline.storage.postgres import sibling
 from tapeline.storage.snapshots import newest_states, publish_states
 from tapeline.storage.state_codec import decode_state, state_key
 
@@ -188,3 +196,23 @@ def test_a_writer_that_fails_leaves_its_entities_whole(
     connection.execute("DELETE FROM refused")
     connection.commit()
     assert backfill(connection, BARS, writers=3).rows_added == 9
+
+
+@pytest.mark.parametrize("moment", ["feature_view_versions", "backfill_progress"])
+def test_a_server_that_goes_away_is_named_and_the_run_can_be_repeated(
+    connection: psycopg.Connection, moment: str
+) -> None:
+    record(connection, BARS, [_history("A", [0] * 9)], 0)
+    connection.execute(f"""
+        CREATE FUNCTION go_away() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            PERFORM pg_terminate_backend(pg_backend_pid());
+            RETURN NEW;
+        END $$;
+        CREATE TRIGGER go_away BEFORE INSERT ON tapeline.{moment} FOR EACH ROW EXECUTE FUNCTION go_away();
+    """)
+    connection.commit()
+    with sibling(connection) as own, pytest.raises(UnavailableError, match=r"PostgreSQL went away.*run it again"):
+        backfill(own, BARS)
+    connection.execute(f"DROP TRIGGER go_away ON tapeline.{moment}")
+    connection.commit()
+    assert backfill(connection, BARS).rows_added == 9

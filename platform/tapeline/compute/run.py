@@ -176,7 +176,7 @@ def backfill(
     ParameterError
         If the connection is in a transaction.
     UnavailableError
-        If Redis is away; the table is complete then.
+        If PostgreSQL goes away: what was under way is there whole or not at all. Or if Redis is away; the table is complete then.
 
     Examples
     --------
@@ -186,7 +186,7 @@ def backfill(
     started = time.perf_counter()
     if connection.info.transaction_status != TransactionStatus.IDLE:
         raise ParameterError("the connection is in a transaction", remedy="Commit it, or use another connection")
-    with connection.transaction():
+    with write_faults(f"registration of {spec.name}@{spec.version}"), connection.transaction():
         if registered := register_view(connection, spec):
             record_view(connection, spec)
     # Two runs over one view version would both add what they miss.
