@@ -19,6 +19,7 @@ from tapeline.core.errors import AlreadyRunningError, LimitError, ParameterError
 from tapeline.core.timestamps import from_us
 from tapeline.datasets import Generated, export, read_data, read_manifest, rebuild
 from tapeline.datasets.workfolder import work_folder
+from tapeline.storage.postgres import sibling
 
 from tests.datasets.market import LAG_US, PLAN, add_values, open_market
 
@@ -235,6 +236,20 @@ def test_a_lost_snapshot_ends_it_clearly(connection, database, sessions, tmp_pat
     with pytest.raises(UnavailableError, match="snapshot"):
         export(connection, plan, Generated(), tmp_path / "d", slice_rows=9, notify=cut)
     assert not (tmp_path / "d").exists()
+
+
+def test_a_connection_lost_before_the_first_slice_is_named(connection, database, sessions, tmp_path):
+    first = export(connection, PLAN, Generated(), tmp_path / "first")
+    for again in (
+        lambda own: export(own, PLAN, Generated(), tmp_path / "d"),
+        lambda own: rebuild(own, tmp_path / "first"),
+    ):
+        with sibling(connection) as own:
+            connection.execute("SELECT pg_terminate_backend(%s, 5000)", (own.info.backend_pid,))
+            with pytest.raises(UnavailableError, match=r"PostgreSQL went away.*run it again"):
+                again(own)
+    assert not (tmp_path / "d").exists()
+    assert export(connection, PLAN, Generated(), tmp_path / "d").content_sha256 == first.content_sha256
 
 
 def test_a_database_that_stays_away_ends_it_clearly(connection, database, sessions, tmp_path, monkeypatch):

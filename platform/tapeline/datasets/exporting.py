@@ -40,9 +40,11 @@ from tapeline.datasets.slices import Recipe
 from tapeline.datasets.vintage import require_created, resolve_vintage
 from tapeline.datasets.workfolder import Record
 from tapeline.lineage import record_dataset
+from tapeline.storage.retrying import write_faults
 from tapeline.storage.view_versions import require_usable
 
 
+@write_faults("data set")
 def export(
     connection: psycopg.Connection[Any],
     plan: RetrievalPlan,

@@ -35,6 +35,7 @@ from tapeline.datasets.production import Job, Notify, Progress, produce
 from tapeline.datasets.slices import Recipe, make_slices
 from tapeline.datasets.vintage import resolve_vintage
 from tapeline.datasets.workfolder import check_folder
+from tapeline.storage.retrying import write_faults
 
 _TABLE_NAME = re.compile(r'(?:\w+|"[^"]+")(?:\.(?:\w+|"[^"]+"))?')
 
@@ -79,6 +80,7 @@ class Rebuilt:
             )
 
 
+@write_faults("data set")
 def rebuild(
     connection: psycopg.Connection[Any],
     manifest_path: Path,
