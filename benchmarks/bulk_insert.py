@@ -193,7 +193,7 @@ def small(target: Server) -> Iterator[Result]:
             at = later.cast(pa.timestamp("us", tz="UTC"))
             return table.set_column(1, "event_timestamp", at).set_column(2, "available_timestamp", at)
 
-        batches = iter([batch(number) for number in range(3 * (ROUNDS_FEW + 2))])
+        batches = iter([batch(number) for number in range(2 * ROUNDS_FEW + 3)])
         types = [known_type(OIDS[field.type], field.name) for field in rows(FEW).schema]
         encoded = iter(
             [b"".join(encode_arrow(batch(-1 - n), batch(0).column_names, types)) for n in range(ROUNDS_FEW + 2)]

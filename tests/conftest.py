@@ -12,6 +12,7 @@ import redis
 from psycopg import sql
 from tapeline.core.settings import Settings
 from tapeline.storage.migrations import migrate
+from tapeline.storage.postgres import Connection
 
 from tests.editions.plugin import (  # noqa: F401 - fixtures and a hook
     _editions,
@@ -92,5 +93,5 @@ def settings(tmp_path: Path, database: str, redis_url: str) -> Settings:
 @pytest.fixture
 def connection(database: str) -> Iterator[psycopg.Connection]:
     """An open connection to this test's database."""
-    with psycopg.connect(database, options="-c timezone=UTC") as opened:
+    with Connection.connect(database, options="-c timezone=UTC") as opened:
         yield opened

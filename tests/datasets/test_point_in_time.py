@@ -17,6 +17,7 @@ from tapeline.core.errors import (
     NaiveTimestampError,
     ParameterError,
     SchemaError,
+    UnavailableError,
     UnknownNameError,
 )
 from tapeline.datasets import chunks as chunks_of_tables
@@ -30,6 +31,7 @@ from tapeline.datasets.requests import distinct_requests, times_of
 from tapeline.datasets.scan_merge import MergeEstimate, estimate_merge
 from tapeline.datasets.view_query import ViewQuery
 from tapeline.storage.arrow import copy_arrow
+from tapeline.storage.postgres import beside
 
 from tests.datasets.divided import chunks_at
 
@@ -550,3 +552,107 @@ def test_chunks_that_more_than_time_divides_are_not_read_one_by_one(apache_datab
         looked_up = as_of_join(connection, [PRICES], rows, method="lookup")
         assert looked_up.equals(as_of_join(connection, [PRICES], rows, method="merge"))
         assert looked_up.column("id").null_count < 500
+
+
+@pytest.mark.edition("apache")
+def test_a_chunk_that_is_dropped_meanwhile(apache_database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Retention may drop one between the look at the list and the lookups: the rest is found all the same."""
+    with psycopg.connect(apache_database) as connection, psycopg.connect(apache_database, autocommit=True) as other:
+        connection.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
+        connection.execute(DDL)
+        connection.execute(HYPERTABLE)
+        connection.commit()
+        rows = moments_of_ten_days(3)
+        listed = Chunks.of
+
+        def list_and_drop(*arguments: Any) -> Chunks | None:
+            found = listed(*arguments)
+            other.execute("SELECT drop_chunks('public.prices', older_than => '2013-03-03Z'::timestamptz)")
+            return found
+
+        monkeypatch.setattr(Chunks, "of", list_and_drop)
+        found = as_of_join(connection, [PRICES], rows, method="lookup")
+        monkeypatch.undo()
+        assert found.equals(as_of_join(connection, [PRICES], rows, method="merge"))
+        assert 0 < found.column("id").null_count < 500
+
+
+@pytest.mark.edition("apache")
+def test_chunks_of_other_times_than_the_events_are_not_walked(apache_database: str) -> None:
+    """Where a function stands between a row's event and its chunk, a chunk's start says nothing about events."""
+    with psycopg.connect(apache_database) as connection:
+        connection.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
+        connection.execute(DDL)
+        connection.execute("""
+            CREATE FUNCTION public.later(timestamptz) RETURNS timestamptz LANGUAGE sql IMMUTABLE
+                AS $$ SELECT $1 + interval '25 hours' $$;
+            SELECT create_hypertable('public.prices', 'event_timestamp', chunk_time_interval => interval '1 day',
+                create_default_indexes => false, time_partitioning_func => 'public.later');
+        """)
+        connection.execute(HYPERTABLE.split(";")[1])
+        rows = moments_of_ten_days(4)
+        assert Chunks.of(connection, PRICES) is None
+        looked_up = as_of_join(connection, [PRICES], rows, method="lookup")
+        assert looked_up.equals(as_of_join(connection, [PRICES], rows, method="merge"))
+        assert looked_up.column("id").null_count < 500
+
+
+@pytest.mark.edition("apache")
+def test_a_hypertable_whose_chunks_lie_in_a_closed_schema(apache_database: str) -> None:
+    with psycopg.connect(apache_database) as connection:
+        connection.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
+        connection.execute(DDL)
+        connection.execute(
+            HYPERTABLE.replace("=> false", "=> false, associated_schema_name => 'own_chunks'")
+            + "CREATE ROLE table_reader; GRANT USAGE ON SCHEMA public TO table_reader;"
+            "GRANT SELECT ON public.prices TO table_reader; SET ROLE table_reader"
+        )
+        found = as_of_join(connection, [PRICES], moments_of_ten_days(5), method="lookup")
+        assert found.column("id").null_count < 500
+        connection.rollback()
+
+
+@pytest.mark.parametrize("way", ["lookup", "merge"])
+def test_several_readers_see_what_the_role_of_the_session_may(
+    connection: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch, way: Method
+) -> None:
+    monkeypatch.setattr(index_lookup, "PARALLEL_REQUESTS_MIN", 0)
+    monkeypatch.setattr(scan_merge, "PARALLEL_ROWS_MIN", 0)
+    monkeypatch.setattr("os.cpu_count", lambda: 3)
+    connection.execute(DDL)
+    fill(connection, [Row(("a", number), 10 * number, 10 * number, 0, 0, 1.0) for number in range(40)])
+    connection.execute("""
+        CREATE ROLE odd_reader; GRANT USAGE ON SCHEMA public TO odd_reader; GRANT SELECT ON public.prices TO odd_reader;
+        ALTER TABLE public.prices ENABLE ROW LEVEL SECURITY;
+        CREATE POLICY odd ON public.prices USING (k2 % 2 = 1);
+    """)
+    rows = entity_rows([Request(("a", number), 1_000) for number in range(40)])
+    try:
+        connection.execute("SET ROLE odd_reader")
+        connection.commit()
+        found = as_of_join(connection, [PRICES], rows, method=way).column("id")
+    finally:
+        connection.rollback()
+        connection.execute("RESET ROLE")
+        connection.execute("DROP OWNED BY odd_reader; DROP ROLE odd_reader")
+        connection.commit()
+    assert [value is not None for value in found.to_pylist()] == [number % 2 == 1 for number in range(40)]
+
+
+def test_one_reader_does_where_the_server_refuses_more(
+    database: str, connection: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_lookup, "PARALLEL_REQUESTS_MIN", 0)
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    connection.execute(DDL)
+    fill(connection, [Row(("a", number), 10 * number, 10 * number, 0, 0, 1.0) for number in range(40)])
+    connection.commit()
+    rows = entity_rows([Request(("a", number), 1_000) for number in range(40)])
+    name = connection.info.dbname
+    with psycopg.connect(database.replace(name, "postgres"), autocommit=True) as admin:
+        admin.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS false')
+        with pytest.raises(UnavailableError), beside(connection):
+            pass
+        found = as_of_join(connection, [PRICES], rows, method="lookup").column("id")
+        admin.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
+    assert found.null_count == 0

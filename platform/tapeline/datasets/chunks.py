@@ -22,20 +22,25 @@ OPENED_CHUNK_COST = 0.45
 counts; see `tapeline.datasets.index_lookup` for the unit."""
 
 PASSES_BY_CHUNK = 2
-"""So often requests are looked up in single chunks; what then has found nothing is looked for in several at once."""
+"""So often requests are looked up in single chunks, if most find something there; what is left is looked for in several at once."""
 
 _CHUNKS = """
-    SELECT (extract(epoch FROM c.range_start) * 1000000)::bigint,
-        CASE WHEN count(*) = 1 THEN min(format('%%I.%%I', c.chunk_schema, c.chunk_name)) END,
-        NOT bool_or(t.relrowsecurity) AND bool_and(has_table_privilege(k.oid, 'SELECT'))
+    SELECT (extract(epoch FROM c.range_start) * 1000000)::bigint, min(format('%%I.%%I', c.chunk_schema, c.chunk_name)),
+        bool_and(h.num_dimensions = 1 AND NOT t.relrowsecurity AND NOT k.relrowsecurity
+            AND has_schema_privilege(m.oid, 'USAGE') AND has_table_privilege(k.oid, 'SELECT'))
     FROM timescaledb_information.chunks c
+    JOIN timescaledb_information.hypertables h USING (hypertable_schema, hypertable_name)
     JOIN pg_namespace n ON n.nspname = c.hypertable_schema
     JOIN pg_class t ON t.relname = c.hypertable_name AND t.relnamespace = n.oid
     JOIN pg_namespace m ON m.nspname = c.chunk_schema
     JOIN pg_class k ON k.relname = c.chunk_name AND k.relnamespace = m.oid
-    WHERE t.oid = to_regclass(%s) AND c.primary_dimension = %s AND c.range_start IS NOT NULL
+    WHERE t.oid = to_regclass(%s) AND c.primary_dimension = %s AND c.range_start IS NOT NULL AND NOT EXISTS (
+        SELECT FROM _timescaledb_catalog.hypertable i JOIN _timescaledb_catalog.dimension d ON d.hypertable_id = i.id
+        WHERE i.schema_name = c.hypertable_schema AND i.table_name = c.hypertable_name
+            AND d.column_name = c.primary_dimension AND d.partitioning_func IS NOT NULL)
     GROUP BY 1 ORDER BY 1
 """
+"""A chunk's start is an event time only where no function stands between the two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +53,7 @@ class Chunks:
         Where they begin, ascending, microseconds UTC.
     tables
         The table that each is, as SQL. None if they may not be read one by one: where time is not all that divides them, or where the
-        hypertable hides rows or has rights that its chunks have not.
+        hypertable hides rows, or the role may read it but not its chunks.
     """
 
     starts_us: NDArray[np.int64]
@@ -69,7 +74,7 @@ class Chunks:
             found = cursor.execute(_CHUNKS, (selection.table, selection.event_column)).fetchall()
         if len(found) < 2:
             return None
-        readable = all(table is not None and allowed for _, table, allowed in found)
+        readable = all(allowed for _, _, allowed in found)
         starts = np.array([start for start, _, _ in found], dtype=np.int64)
         return cls(starts, tuple(table for _, table, _ in found) if readable else None)
 
@@ -99,7 +104,7 @@ class ChunkWalk:
     A lookup on a hypertable opens every chunk that its statement's constants do not rule out, one after the other, so requests
     are grouped by the chunk that they fall into. Most find their row there or in the one before: these are asked for by their
     own names, which the planner has least to do with and where the first row of the index is the answer. What found nothing is
-    looked for in the two before that, then four, and so on, by the hypertable's name and constant bounds.
+    looked for in several before that, then in twice as many, and so on, by the hypertable's name and constant bounds.
     """
 
     def __init__(self, requests: Requests, ttl_us: int, chunks: Chunks, share: NDArray[np.int64]) -> None:
@@ -110,6 +115,7 @@ class ChunkWalk:
         self._share = share
         self._last = np.searchsorted(self._starts_us, self._times_us, side="right") - 1
         self._passes = 0
+        self._asked = 0
         self.width = 1 if self.by_chunk else self._fitting_width(share)
 
     @property
@@ -123,24 +129,25 @@ class ChunkWalk:
 
     def groups(self, asked: NDArray[np.int64]) -> Iterator[Group]:
         """Requests of the same chunks, in order of time; `asked` is in that order."""
+        self._asked = len(asked)
         blocks = self._last[asked] // self.width
         edges = [0, *(np.flatnonzero(np.diff(blocks)) + 1).tolist(), len(asked)]
         for begin, end in pairwise(edges):
-            if self.by_chunk and self._tables is not None:
+            if self._tables is not None and self.by_chunk:
                 yield Group((begin, end - 1), table=self._tables[blocks[begin]])
             else:
                 yield Group((begin, end - 1), self._bounds_us(asked[begin], asked[end - 1]))
 
     def carry_on(self, missed: NDArray[np.int64]) -> NDArray[np.int64]:
         """Those of the requests without a hit that earlier chunks may still answer."""
+        by_chunk, sparse = self.by_chunk, 2 * len(missed) > self._asked
         lowest = self._lowest(missed)
         self._last[missed] = lowest - 1
         more = lowest > 0
         if self._ttl_us:
             more &= self._times_us[missed] - self._ttl_us < self._starts_us[lowest]
         left = missed[more]
-        by_chunk = self.by_chunk
-        self._passes += 1
+        self._passes = PASSES_BY_CHUNK if sparse else self._passes + 1
         if by_chunk:
             self.width = 1 if self.by_chunk else max(2, self._fitting_width(left))
         else:

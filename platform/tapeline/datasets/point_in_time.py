@@ -146,7 +146,7 @@ def _take(
         chunks = Chunks.of(snapshot.connection, query.selection)
         if method != "lookup":
             estimate = estimate_merge(inquiry, chunks)
-            if method == "merge" or estimate.cost < estimate_lookups(inquiry, chunks):
+            if method == "merge" or estimate.cost < estimate_lookups(inquiry, chunks, estimate.rows_per_chunk):
                 return merge(inquiry, snapshot, chunks, estimate, with_order=with_order, bytes_max=bytes_max)
         return _spread(look_up(inquiry, chunks, with_order=with_order, snapshot=snapshot), requests)
 
@@ -206,7 +206,7 @@ def estimate_join(
             with Inquiry.opened(snapshot.connection, query, requests) as inquiry:
                 chunks = Chunks.of(snapshot.connection, selection)
                 merging = estimate_merge(inquiry, chunks)
-                looking = estimate_lookups(inquiry, chunks)
+                looking = estimate_lookups(inquiry, chunks, merging.rows_per_chunk)
             found.append(
                 JoinEstimate(
                     f"{selection.view}@v{selection.version}",

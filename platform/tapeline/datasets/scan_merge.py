@@ -33,7 +33,7 @@ PARALLEL_ROWS_MIN = 200_000
 
 ROW_COST = 0.07
 COLUMN_COST = 0.0165
-CHUNK_COST = 200.0
+CHUNK_COST = 100.0
 """What fetching and decoding a row, and each of its columns, costs on top of scanning it, and a chunk that is planned and opened
 by every reader, in PostgreSQL's units; see `tapeline.datasets.index_lookup` for what they were measured with. With 20 features,
 lookups and the merge take equally long at about one request for seven rows, with 100 at one for three."""
@@ -59,25 +59,30 @@ class MergeEstimate:
         To read.
     seeded
         Whether what was visible at the first moment is looked up.
+    rows_per_chunk
+        How many of them each key has in one chunk of a hypertable.
     """
 
     cost: float
     rows: float
     seeded: bool
+    rows_per_chunk: float
 
 
 def estimate_merge(inquiry: Inquiry, chunks: Chunks | None) -> MergeEstimate:
     """What the merge costs, in the cheaper of its two ways."""
-    scanned, rows, later = _estimate_scan(inquiry, chunks)
+    scanned, rows, later, spanned = _estimate_scan(inquiry, chunks)
+    density = rows / (inquiry.requests.keys.num_rows * spanned)
     each = ROW_COST + COLUMN_COST * len(inquiry.query.outputs(with_order=True)[1])
-    seeds = estimate_lookups(_first_moment(inquiry), chunks)
+    seeds = estimate_lookups(_first_moment(inquiry), chunks, density)
     if seeds + later * each < rows * each:
-        return MergeEstimate(scanned + seeds + later * each, later + inquiry.requests.keys.num_rows, seeded=True)
-    return MergeEstimate(scanned + rows * each, rows, seeded=False)
+        cost, read = scanned + seeds + later * each, later + inquiry.requests.keys.num_rows
+        return MergeEstimate(cost, read, seeded=True, rows_per_chunk=density)
+    return MergeEstimate(scanned + rows * each, rows, seeded=False, rows_per_chunk=density)
 
 
-def _estimate_scan(inquiry: Inquiry, chunks: Chunks | None) -> tuple[float, float, float]:
-    """What scanning costs, how many rows it gives, and how many of them became visible after the first moment.
+def _estimate_scan(inquiry: Inquiry, chunks: Chunks | None) -> tuple[float, float, float, int]:
+    """What scanning costs, how many rows it gives, how many of them became visible after the first moment, and of how many chunks.
 
     Few became visible only after a later one's event, so as many are later as have later events.
     """
@@ -86,7 +91,7 @@ def _estimate_scan(inquiry: Inquiry, chunks: Chunks | None) -> tuple[float, floa
     span_share = (last_us - first_us) / (last_us - first_us + ttl_us) if ttl_us else 1.0
     if chunks is None:
         scanned, rows = _asked(inquiry)
-        return scanned, rows, rows * span_share if ttl_us else _asked(inquiry, (first_us, last_us))[1]
+        return scanned, rows, rows * span_share if ttl_us else _asked(inquiry, (first_us, last_us))[1], 1
     starts_us = chunks.starts_us
     oldest, first, last = (
         max(int(np.searchsorted(starts_us, moment_us, side="right")) - 1, 0)
@@ -100,7 +105,7 @@ def _estimate_scan(inquiry: Inquiry, chunks: Chunks | None) -> tuple[float, floa
         factor = count / CHUNKS_PLANNED_MAX
     scanned, rows = _asked(inquiry, events_us)
     later = span_share if ttl_us else (last - first + 1) / count
-    return scanned * factor + CHUNK_COST * count, rows * factor, rows * factor * later
+    return scanned * factor + CHUNK_COST * count, rows * factor, rows * factor * later, count
 
 
 def _asked(inquiry: Inquiry, events_us: tuple[int, int] | None = None) -> tuple[float, float]:

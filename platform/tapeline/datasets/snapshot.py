@@ -13,10 +13,17 @@ from psycopg import sql
 from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
+from tapeline.core.errors import UnavailableError
 from tapeline.storage.postgres import beside
 
 READERS_MAX = 4
 """Connections that one retrieval reads over."""
+
+# What the session was told about which rows it sees, and for how long. The role comes last: what it may set is less.
+_CARRIED = """
+    SELECT name, current_setting(name) FROM unnest(ARRAY['search_path', 'row_security', 'statement_timeout', 'lock_timeout',
+        'role']) WITH ORDINALITY AS wanted(name, place) ORDER BY place
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,20 +54,26 @@ class Snapshot:
 
     @contextmanager
     def connections(self, count: int) -> Iterator[list[psycopg.Connection[Any]]]:
-        """So many connections that see the same, this one first."""
+        """So many connections that see the same as this one does, this one first; fewer if the server refuses some."""
         with ExitStack() as stack:
             with self.connection.cursor(row_factory=tuple_row) as cursor:
                 row = cursor.execute("SELECT pg_export_snapshot()").fetchone()
-                path = cursor.execute("SELECT current_setting('search_path')").fetchone()
+                carried = sql.SQL(", ").join(
+                    sql.SQL("set_config({0}, {1}, true)").format(sql.Literal(setting), sql.Literal(value))
+                    for setting, value in cursor.execute(_CARRIED).fetchall()
+                )
             name = str(row[0]) if row else ""
             opened = [self.connection]
             for _ in range(count - 1):
-                other = stack.enter_context(beside(self.connection))
+                try:
+                    other = stack.enter_context(beside(self.connection))
+                except UnavailableError:
+                    break
                 stack.enter_context(other.transaction(force_rollback=True))
                 other.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
                 other.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(name)))
                 _prepare(other)
-                other.execute("SELECT set_config('search_path', %s, true)", path)
+                other.execute(sql.SQL("SELECT {}").format(carried))
                 opened.append(other)
             yield opened
 

@@ -25,7 +25,7 @@ SLICE_BYTES = 1 << 21
 """Target size of one encoded slice: it stays in the processor's cache, and bounds the encoder's memory."""
 
 FIRST_ROWS = 400
-"""Rows of the first slice: the server inserts them while the next one is encoded."""
+"""Rows of the first slice of a batch: the server inserts them while the next one is encoded."""
 
 _SIGNATURE = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
 _TRAILER = b"\xff\xff"

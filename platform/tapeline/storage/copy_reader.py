@@ -37,7 +37,7 @@ _TEXT_ROOM = 16
 """Bytes a text is first expected to have on average."""
 _POLL_MS = 100
 _GATHER_S = 0.0003
-"""Being woken for every few rows costs more than decoding them."""
+"""Being woken for every few rows costs more than decoding them, so after the first batch some are let gather."""
 
 _FIRST_ROWS = 2_048
 _GROWTH = 4

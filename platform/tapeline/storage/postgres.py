@@ -32,14 +32,19 @@ class Connection(psycopg.Connection[TupleRow]):
 
     @contextmanager
     def beside(self) -> Iterator[psycopg.Connection[TupleRow]]:
-        """Another connection to the same database, as the same role; its user leaves the session as it found it.
+        """Another connection to the same database, by the same login.
+
+        Its user leaves the session as it was: what a transaction sets goes with that. What a session sets would stay.
 
         Raises
         ------
         UnavailableError
             If the server refuses.
         """
-        other = self._idle.pop() if self._idle else None
+        try:
+            other = self._idle.pop()
+        except IndexError:  # asking first would let another thread take it in between
+            other = None
         if other is None or not _answers(other):
             other = sibling(self)
         try:
@@ -47,7 +52,7 @@ class Connection(psycopg.Connection[TupleRow]):
         except BaseException:
             other.close()
             raise
-        if self.closed or other.info.transaction_status != TransactionStatus.IDLE:
+        if self.closed or other.autocommit or other.info.transaction_status != TransactionStatus.IDLE:
             other.close()
         else:
             self._idle.append(other)
@@ -61,9 +66,12 @@ class Connection(psycopg.Connection[TupleRow]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Commit or roll back, and close; also what lies beside a connection that was lost."""
-        super().__exit__(kind, error, trace)
-        self.close()
+        """Commit or roll back, and close: also where the commit fails, and what lies beside a connection that was lost."""
+        try:
+            super().__exit__(kind, error, trace)
+        finally:
+            if getattr(self, "_pool", None) is None:  # one of a pool goes back to it
+                self.close()
 
 
 def _answers(connection: psycopg.Connection[Any]) -> bool:
