@@ -178,7 +178,7 @@ def test_actions_and_thresholds_decide() -> None:
     refused = assess(bad, replace(DEFAULT, actions={"range": "block"}), NOW_US)
     assert (refused.verdict(overridden=False), refused.verdict(overridden=True)) == ("blocked", "overridden")
     message = str(refused.as_error())
-    for part in ("20 rows of small@3 were refused", "rule range", "rsi_4", "BBB at 2010-01-09", "Nothing was written",
+    for part in ("20 rows of small@3 were refused", "rule range", "in 1 row, of rsi_4", "BBB at 2010-01-09", "Nothing was written",
                  "TAPELINE_QUALITY_OVERRIDE=small@3"):  # fmt: skip
         assert part in message
     low = assess(bad, replace(DEFAULT, block_below=0.99), NOW_US)
