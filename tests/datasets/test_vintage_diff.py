@@ -167,6 +167,7 @@ def test_labels_and_rows_that_come_and_go(market, tmp_path) -> None:
     assert (found.rows_added, found.rows_removed) == (1, 2)
     assert found.by_cause["row now in the data set"] == found.rows_added * 5
     assert found.by_cause["row no longer in the data set"] == found.rows_removed * 5
+    assert {type(cause) for cause in found.by_cause} == {str}
     assert {(change.cause, change.entity) for change in found.changes} == {("late row", "AAA"), ("retraction", "BBB")}
 
 

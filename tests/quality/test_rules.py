@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -177,7 +178,7 @@ def test_actions_and_thresholds_decide() -> None:
     refused = assess(bad, replace(DEFAULT, actions={"range": "block"}), NOW_US)
     assert (refused.verdict(overridden=False), refused.verdict(overridden=True)) == ("blocked", "overridden")
     message = str(refused.as_error())
-    for part in ("20 rows of small@3 were refused", "rule range", "rsi_4", "BBB at 2010-01-09", "Nothing was written",
+    for part in ("20 rows of small@3 were refused", "rule range", "in 1 row, of rsi_4", "BBB at 2010-01-09", "Nothing was written",
                  "TAPELINE_QUALITY_OVERRIDE=small@3"):  # fmt: skip
         assert part in message
     low = assess(bad, replace(DEFAULT, block_below=0.99), NOW_US)
@@ -255,6 +256,20 @@ def test_modules_of_rules_are_loaded_by_name(tmp_path, monkeypatch: pytest.Monke
     assert definition_of("other", 1, settings).warn_below == 0.125
     with pytest.raises(ConfigurationError, match=r"'rules_of_nobody' cannot be imported.*TAPELINE_QUALITY_MODULES"):
         definition_of("other", 1, Settings(quality_modules="rules_of_nobody"))
+
+
+def test_no_thread_judges_by_a_module_of_rules_that_another_still_reads(
+    tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "rules_read_slowly.py").write_text(
+        "import time\ntime.sleep(0.5)\nimport pandera.polars as pa\nfrom tapeline.quality import quality_rules\n"
+        "quality_rules('other', 1, warn_below=0.125)(pa.DataFrameSchema({}))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    settings = Settings(quality_modules="rules_read_slowly")
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: definition_of("other", 1, settings).warn_below, range(4)))
+    assert found == [0.125] * 4
 
 
 def test_every_bound_is_of_an_output_that_exists() -> None:

@@ -61,7 +61,7 @@ class DiffCauses:
 
     def number(self, cause: str, changes: Iterable[Change] = ()) -> int:
         """The place in `found` of an explanation, which is added if it is new."""
-        explanation = Explanation(cause, tuple(changes))
+        explanation = Explanation(str(cause), tuple(changes))
         if explanation not in self._numbers:
             self._numbers[explanation] = len(self.found)
             self.found.append(explanation)

@@ -7,7 +7,6 @@ import hashlib
 import importlib
 import inspect
 import re
-import sys
 import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -238,10 +237,8 @@ def load_quality_modules(settings: Settings) -> None:
         If one cannot be imported.
     """
     for name in filter(None, map(str.strip, settings.quality_modules.split(","))):
-        if name in sys.modules:
-            continue
         try:
-            importlib.import_module(name)
+            importlib.import_module(name)  # waits for another thread's import: a module half read has no rules yet
         except Exception as error:
             said = str(error) if isinstance(error, TapelineError) else f"{type(error).__name__}: {error}"
             raise ConfigurationError(

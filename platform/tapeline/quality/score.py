@@ -125,7 +125,9 @@ def fault_text(fault: Fault) -> str:
     """A broken rule as a sentence with its first row."""
     features = f", of {', '.join(fault.features)}" if fault.features else ""
     example = f", such as {fault.examples[0]}" if fault.examples else ""
-    return f"rule {fault.rule}: {fault.meaning} in {fault.rows} rows{features}{example}"
+    return (
+        f"rule {fault.rule}: {fault.meaning} in {fault.rows} {'row' if fault.rows == 1 else 'rows'}{features}{example}"
+    )
 
 
 def assess(block: Block, definition: QualityDefinition, now_us: int) -> Assessment:
