@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
-import sys
 from collections.abc import Callable, Mapping
 from importlib.metadata import entry_points
 from typing import get_args
@@ -141,17 +140,16 @@ def load_feature_module(name: str, where: str) -> tuple[Indicator, ...]:
     ConfigurationError
         If it cannot be imported, or registers none.
     """
-    if name not in sys.modules:
-        try:
-            importlib.import_module(name)
-        except TapelineError as error:
-            raise ConfigurationError(f"feature module {name!r} is refused: {error}", where=where) from error
-        except Exception as error:
-            raise ConfigurationError(
-                f"feature module {name!r} cannot be imported: {type(error).__name__}: {error}",
-                where=where,
-                remedy="Put its folder on PYTHONPATH or install its package, and correct what it says",
-            ) from error
+    try:
+        importlib.import_module(name)  # waits where another thread is half through it
+    except TapelineError as error:
+        raise ConfigurationError(f"feature module {name!r} is refused: {error}", where=where) from error
+    except Exception as error:
+        raise ConfigurationError(
+            f"feature module {name!r} cannot be imported: {type(error).__name__}: {error}",
+            where=where,
+            remedy="Put its folder on PYTHONPATH or install its package, and correct what it says",
+        ) from error
     found = tuple(
         known for known in all_indicators() if f"{known.build.__module__}.".startswith(f"{name}.") and "." in known.name
     )
