@@ -103,7 +103,9 @@ def start_postgres(place: Place, options: ServerOptions) -> ProcessIdentity:
             process.returncode = 0  # it outlives this object on purpose
             return identity
         process.wait()
-        # After kill -9 of the server its workers need a moment to notice; until then their shared memory bars the way.
+        # After kill -9 of the server its workers need a moment to notice; until then their shared memory bars the way. And the
+        # log collector of the one that did not start writes down why only after that one has ended.
+        _wait_for_orphans(place)
         if "pre-existing shared memory block" not in _log_tail(place) or time.monotonic() > deadline:
             raise UnavailableError(
                 f"PostgreSQL did not start: {_log_tail(place)}",
@@ -156,12 +158,18 @@ def clear_stale_pid_file(place: Place) -> None:
     reap(pid)
     if not is_taken(pid):
         return
+    if _wait_for_orphans(place):
+        (place.cluster / "postmaster.pid").unlink(missing_ok=True)
+
+
+def _wait_for_orphans(place: Place) -> bool:
+    """Give processes without their server a while to end; whether all did."""
     deadline = time.monotonic() + _ORPHANS_S
     while next(processes_inside(place.cluster), None) is not None:
         if time.monotonic() > deadline:
-            return
+            return False
         time.sleep(0.05)
-    (place.cluster / "postmaster.pid").unlink(missing_ok=True)
+    return True
 
 
 def _recorded_pid(place: Place) -> int | None:
