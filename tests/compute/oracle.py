@@ -479,6 +479,8 @@ def check_visible(connection: psycopg.Connection, spec: FeatureViewSpec, scenari
     compared = 0
     for scenario in scenarios:
         rows = table.get(scenario.symbol, [])
+        told = [(*row[:3], tuple(bits(row[4]) or ())) for row in rows]
+        assert len(set(told)) == len(told), f"{scenario.symbol}: a row was added twice"
         for moment_us in moments(scenario):
             right = expected(spec, scenario, moment_us)
             wanted = bits(right[max(right)]) if right else None

@@ -26,7 +26,18 @@ from tapeline.storage.postgres import sibling
 from tapeline.storage.snapshots import newest_states, publish_states
 from tapeline.storage.state_codec import decode_state, state_key
 
-from tests.compute.oracle import BARS, FIRST_US, Row, Scenario, bits, features_of_bars, read_table, record
+from tests.compute.oracle import (
+    BARS,
+    FIRST_US,
+    TRADES,
+    Row,
+    Scenario,
+    bits,
+    check_visible,
+    features_of_bars,
+    read_table,
+    record,
+)
 
 DAYS = 40
 
@@ -56,6 +67,22 @@ def test_runs_cut_anywhere_give_bit_for_bit_what_one_gives(connection: psycopg.C
     expected = features_of_bars(BARS, [(r.event_us, 0, r.values) for r in scenario.rows], ())
     assert [bits(row[4]) for row in rows] == [bits(expected[(row[0], row[1])]) for row in rows]
     assert [(row[0], row[2]) for row in rows] == [(r.event_us, r.available_us) for r in scenario.rows]
+
+
+def test_a_bar_that_a_retraction_left_open_gets_its_row_once(connection: psycopg.Connection) -> None:
+    def trade(run: int, second: int, *, deleted: bool = False, late: int = 0) -> Row:
+        at_us = FIRST_US + second * 1_000_000
+        return Row(run, at_us, 0, at_us + late * 1_000_000, deleted, (100.0 + second, 1.0))
+
+    # The trade after the first bar is retracted: the state saved behind it has that bar open again, and its row stands.
+    rows = (trade(0, 10), trade(0, 130), trade(0, 130, deleted=True, late=5), trade(1, 200))
+    scenario = Scenario("A", rows, ())
+    for run, bars in enumerate((1, 1)):
+        record(connection, TRADES, [scenario], run)
+        backfill(connection, TRADES)
+        assert check_visible(connection, TRADES, [scenario.recorded_by(run)]) > 0
+        ends = [row[0] for row in read_table(connection, TRADES)["A"]]
+        assert len(ends) >= bars == len(set(ends)), f"after run {run}: {ends}"
 
 
 def test_a_run_killed_before_its_commit_leaves_nothing_and_is_repeated(

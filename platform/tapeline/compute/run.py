@@ -360,7 +360,7 @@ def _histories(
     after = [(base.event_us, base.sequence) if base else (BEGINNING_US, 0) for base in bases]
     versions = read_versions(connection, spec, changes, after)
     actions = read_actions(connection, spec, changes)
-    rows = read_stored(connection, spec, symbols, [event_us for event_us, _ in after])
+    rows = read_stored(connection, spec, symbols, [_first_stored_us(runner, base) for base in bases])
     stored: list[Stored | None] = [None] * len(changes)
     if len(rows.entity):
         ends = np.searchsorted(rows.entity, np.arange(len(changes) + 1))  # they come in the order of entities
@@ -378,6 +378,18 @@ def _histories(
         EntityHistory(version, action, change.since_us, base, table)
         for version, action, change, base, table in zip(versions, actions, changes, bases, stored, strict=True)
     ]
+
+
+def _first_stored_us(runner: RowRunner, base: Checkpoint | None) -> int:
+    """From which event on rows may be made again.
+
+    A base may come after the end of its unfinished bar, where the row at its key was retracted since: that bar, too, may have its
+    row already.
+    """
+    if base is None:
+        return BEGINNING_US
+    open_end_us = runner.open_bar_end_us(base.state)
+    return base.event_us if open_end_us is None else min(base.event_us, open_end_us)
 
 
 def _known_us(change: Change, history: EntityHistory, before: Progress | None) -> int:
