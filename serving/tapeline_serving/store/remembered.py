@@ -15,22 +15,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from tapeline.core.clock import Clock
 from tapeline.storage.caches import CacheStatistics, Entry, MemoryCache
 
 from tapeline_serving.store.connection import RedisConnection
-
-
-class OnlineStore(Protocol):
-    """What the engine asks of the store; see `RedisConnection` for each."""
-
-    def mget(self, keys: Sequence[bytes]) -> asyncio.Future[list[bytes | None]]: ...
-
-    def execute(self, *command: bytes) -> asyncio.Future[Any]: ...
-
-    def poll(self, reply: asyncio.Future[Any]) -> None: ...
 
 
 class RememberedStore:

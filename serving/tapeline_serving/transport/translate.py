@@ -66,7 +66,7 @@ def read_entities(
         symbol = entity.symbol
         if not symbol:
             raise ParameterError("an entity has no symbol", where=f"entity {position}")
-        if len(symbol) > SYMBOL_LENGTH_MAX or not symbol.isprintable():
+        if not is_symbol(symbol):
             raise ParameterError(
                 f"{symbol[:SYMBOL_LENGTH_MAX]!r} is no symbol",
                 where=f"entity {position}",
@@ -111,6 +111,11 @@ def read_rows(message: pb.PredictRequest, request: PredictRequest) -> None:
             entity.bars = _read_bars(received.bars, entity.symbol, request.now_us)
         if entity.has_trades:
             entity.trades = _read_trades(received.trades, entity.symbol, request.now_us)
+
+
+def is_symbol(text: str) -> bool:
+    """Whether a text can name an entity."""
+    return 0 < len(text) <= SYMBOL_LENGTH_MAX and text.isprintable()
 
 
 def _request_id(text: str) -> str:

@@ -356,7 +356,7 @@ def test_metrics_can_be_scraped(play: Callable[[Test], None]) -> None:
 
         class Caches(Collector):
             def collect(self) -> Iterator[Any]:
-                return cache_metrics([one.cache.statistics], one.memory, one.level)
+                return cache_metrics([one.cache.statistics], {"all": one.memory}, one.level)
 
         registry = CollectorRegistry()
         registry.register(Caches())
@@ -367,7 +367,7 @@ def test_metrics_can_be_scraped(play: Callable[[Test], None]) -> None:
             'tapeline_cache_lookup_seconds_count{cache="test"} 2.0',
             'tapeline_cache_refused_total{cache="test",reason="corrupt"} 0.0',
             'tapeline_cache_computed_total{cache="test",kept="yes"} 1.0',
-            "tapeline_cache_memory_entries 1.0",
+            'tapeline_cache_memory_entries{memory="all"} 1.0',
             "tapeline_cache_shared_errors_total 0.0",
         ):
             assert line in text.splitlines(), line

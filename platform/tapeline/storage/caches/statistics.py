@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class CacheStatistics:
 
 
 def cache_metrics(
-    caches: Iterable[CacheStatistics], memory: MemoryCache, shared: SharedLevel | None
+    caches: Iterable[CacheStatistics], memories: Mapping[str, MemoryCache], shared: SharedLevel | None
 ) -> Iterator[Metric]:
     """Metric families of some caches and of the levels that they share.
 
@@ -75,8 +75,10 @@ def cache_metrics(
     ----------
     caches
         Each becomes a label value of every family.
-    memory, shared
-        Their levels.
+    memories
+        First levels, by the name of what they hold.
+    shared
+        The second level.
     """
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
@@ -105,9 +107,14 @@ def cache_metrics(
         ratio.add_metric([each.name], each.compression_ratio)
         latency.add_metric([each.name], _buckets(each), each.latency_sum_s)
     yield from (lookups, refused, waits, computed, dropped, ratio, latency)
-    yield GaugeMetricFamily("tapeline_cache_memory_bytes", "Taken by the first level", value=memory.size_bytes)
-    yield GaugeMetricFamily("tapeline_cache_memory_entries", "Kept in the first level", value=len(memory))
-    yield CounterMetricFamily("tapeline_cache_evictions", "Entries that left for others", value=memory.evictions)
+    size = GaugeMetricFamily("tapeline_cache_memory_bytes", "Taken by a first level", labels=["memory"])
+    entries = GaugeMetricFamily("tapeline_cache_memory_entries", "Kept in a first level", labels=["memory"])
+    evictions = CounterMetricFamily("tapeline_cache_evictions", "Entries that left for others", labels=["memory"])
+    for name, memory in memories.items():
+        size.add_metric([name], memory.size_bytes)
+        entries.add_metric([name], len(memory))
+        evictions.add_metric([name], memory.evictions)
+    yield from (size, entries, evictions)
     if shared is not None:
         yield CounterMetricFamily("tapeline_cache_shared_errors", "Failed calls to Redis", value=shared.errors)
         yield CounterMetricFamily(
