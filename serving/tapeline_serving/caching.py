@@ -29,11 +29,10 @@ from tapeline_serving.engine.engine import Engine
 from tapeline_serving.engine.model import Model
 from tapeline_serving.engine.plan import ServingPlan
 from tapeline_serving.engine.predictions import PredictionCache
-from tapeline_serving.engine.types import EntityRequest, PredictRequest
+from tapeline_serving.engine.types import EntityRequest, PredictRequest, is_symbol
 from tapeline_serving.store.address import RedisAddress
 from tapeline_serving.store.connection import RedisConnection
 from tapeline_serving.store.remembered import RememberedStore
-from tapeline_serving.transport.translate import is_symbol
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
@@ -87,6 +86,7 @@ class ServerCaches:
         self._engine: Engine | None = None
         self._told: DeploymentStatus | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._warming: asyncio.Task[None] | None = None
 
     def _cache(self, name: str, seconds: int) -> TwoLevelCache:
         policy = CachePolicy(name, seconds * SECOND_US, compress_above_bytes=self._settings.cache_compress_above_bytes)
@@ -105,8 +105,8 @@ class ServerCaches:
         self._engine = Engine(plan, model, self.store, PredictionCache(plan, self._predictions))
         for task in self._tasks:
             task.cancel()
+        self.warm()
         self._tasks = [
-            asyncio.create_task(self._warm(self._engine), name="warm the caches"),
             asyncio.create_task(self._keep_counts(plan), name="popular entities"),
             asyncio.create_task(self._watch(plan), name="deployment status"),
         ]
@@ -114,15 +114,23 @@ class ServerCaches:
 
     async def close(self) -> None:
         """Leave what was counted to the next server, and stop."""
-        for task in self._tasks:
+        tasks = [*self._tasks, *([] if self._warming is None else [self._warming])]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         if self._engine is not None:
             await self._share_counts(self._engine.plan)
         for cache in (self._predictions, self._model, self._status):
             await cache.drain()
         if self._connection is not None:
             await self._connection.close()
+
+    def warm(self) -> None:
+        """Ask, in the background, for what is popular: after a deployment, and when Redis is back and nothing is known of it."""
+        if self._engine is not None:
+            if self._warming is not None:
+                self._warming.cancel()
+            self._warming = asyncio.create_task(self._warm(self._engine), name="warm the caches")
 
     def count(self, request: PredictRequest) -> None:
         """Take note of whom a request asks for."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import psycopg
 import pytest
@@ -17,6 +18,18 @@ from tests.serving import world
 from tests.support.session import SessionServers
 
 DATABASE = "serving_tests"
+
+
+class Writer(redis.Redis):
+    """A client after whose commands Redis has told everybody of what they changed.
+
+    It sends that word in one turn with the acknowledgement, but after it; the reply to the next command comes after both.
+    """
+
+    def execute_command(self, *arguments: Any, **options: Any) -> Any:
+        reply = super().execute_command(*arguments, **options)
+        super().execute_command("PING")
+        return reply
 
 
 @dataclass
@@ -50,7 +63,7 @@ def _served(
     limits = {"TAPELINE_ENTITIES_PER_REQUEST_MAX": "50", "TAPELINE_LIVE_ROWS_PER_REQUEST_MAX": "500"}
     limits |= {"TAPELINE_REQUEST_BYTES_MAX": "65536", "TAPELINE_CACHE": request.param}
     with (
-        redis.Redis.from_url(settings.redis_url) as store,
+        Writer.from_url(settings.redis_url) as store,
         world.running_server(settings, folder, **limits) as server,
         Client(server.target) as client,
     ):

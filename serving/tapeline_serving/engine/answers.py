@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from tapeline.storage.caches import ALWAYS_FROM_US, ALWAYS_UNTIL_US
-from tapeline.storage.keys import entity_part_of
+from tapeline.storage.keys import entity_key_sorted
 
 from tapeline_serving.engine.plan import ServingPlan
 from tapeline_serving.engine.reading import is_stale
@@ -85,7 +85,7 @@ def answer_key(entity: EntityRequest, stored: Sequence[bytes | None]) -> bytes:
     for part in _row_parts(entity.bars, entity.trades):
         digest.update(_LENGTH.pack(len(part)))
         digest.update(part)
-    return entity_part_of(entity.symbol) + b":" + digest.digest()
+    return entity_key_sorted([entity.symbol]) + b":" + digest.digest()
 
 
 def right_between(plan: ServingPlan, uses: Sequence[ViewUse], now_us: int) -> tuple[int, int]:

@@ -204,6 +204,8 @@ class InferenceServer:
     def _redis_changed(self, connected: bool) -> None:
         if self._servicer.engine is not None:
             logger.warning("Redis is %s", "back" if connected else "lost; predictions are UNAVAILABLE")
+        if connected and self._caches is not None:
+            self._caches.warm()
         task = asyncio.ensure_future(self._set_health())
         self._changes.add(task)
         task.add_done_callback(self._changes.discard)

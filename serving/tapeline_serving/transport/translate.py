@@ -22,10 +22,14 @@ from tapeline.core.settings import Settings
 from tapeline.core.timestamps import format_us
 from tapeline_client._generated import serving_pb2 as pb
 
-from tapeline_serving.engine.types import EntityRequest, LiveBars, LiveTrades, PredictRequest
-
-SYMBOL_LENGTH_MAX = 128
-"""Characters. A symbol is part of a database key, and is logged even where nothing is known of it."""
+from tapeline_serving.engine.types import (
+    SYMBOL_LENGTH_MAX,
+    EntityRequest,
+    LiveBars,
+    LiveTrades,
+    PredictRequest,
+    is_symbol,
+)
 
 
 def read_entities(
@@ -111,11 +115,6 @@ def read_rows(message: pb.PredictRequest, request: PredictRequest) -> None:
             entity.bars = _read_bars(received.bars, entity.symbol, request.now_us)
         if entity.has_trades:
             entity.trades = _read_trades(received.trades, entity.symbol, request.now_us)
-
-
-def is_symbol(text: str) -> bool:
-    """Whether a text can name an entity."""
-    return 0 < len(text) <= SYMBOL_LENGTH_MAX and text.isprintable()
 
 
 def _request_id(text: str) -> str:

@@ -12,6 +12,8 @@ import redis
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.registry import Collector
 from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from tapeline.core.errors import ParameterError
 from tapeline.storage.caches import CachePolicy, MemoryCache, SharedLevel, TwoLevelCache, Value, cache_metrics
 from tapeline.storage.caches.shared import FAILURES_BEFORE_PAUSE, lock_of
@@ -297,7 +299,7 @@ def test_corrupt_values_are_misses_and_are_mended(play: Callable[[Test], None], 
 
 def test_without_redis_everything_is_a_miss_and_soon_not_even_asked_for() -> None:
     async def main() -> None:
-        one = Process(Redis(port=1))
+        one = Process(Redis(port=1, retry=Retry(NoBackoff(), 0)))
         for number in range(6):
             key = b"%d" % number
             assert await one.ask(key) == [b"of " + key]

@@ -168,9 +168,9 @@ class TwoLevelCache:
         return (await self.get_or_compute_many([key], now_us, one))[0]
 
     async def drain(self) -> None:
-        """Wait until what was set has reached the second level, or failed to."""
-        while self._writes:
-            await asyncio.wait(self._writes)
+        """Wait until what was set so far has reached the second level, or failed to."""
+        if self._writes:
+            await asyncio.wait(set(self._writes))
 
     def _look_up(self, keys: Sequence[bytes], now_us: int) -> _Lookup:
         full = [self._prefix + key for key in keys]
