@@ -24,7 +24,7 @@ from tapeline.core.timestamps import DAY_US, MINUTE_US
 from tapeline.storage.actions import actions_key
 from tapeline.storage.keys import entity_key_sorted, view_prefix
 from tapeline.storage.state_codec import state_key
-from tapeline_client import Client, UnavailableError
+from tapeline_client import Client, FeatureStatus, UnavailableError
 from tapeline_serving.caching import ServerCaches
 from tapeline_serving.engine.answers import Answer, decode_answer, encode_answer
 from tapeline_serving.engine.engine import Engine
@@ -42,7 +42,7 @@ from tapeline_serving.store.address import RedisAddress
 from tapeline_serving.store.connection import HEARD_S_MAX, RedisConnection
 
 from tests.serving import world
-from tests.serving.conftest import Writer
+from tests.serving.conftest import Served, Writer
 from tests.serving.test_lifecycle import NOT_SERVING, SERVING, eventually, health, valkey
 
 SYMBOLS = ("AAA", "BBB", "CCC")
@@ -83,7 +83,8 @@ class Story:
         chance, symbol = self.chance, self.chance.choice(SYMBOLS)
         kind = chance.random()
         if kind < 0.5:  # of any time, older ones too: what Redis holds is what counts
-            self.stops[symbol] = chance.randint(50, 60)
+            early = chance.random() < 0.25  # not warmed up: which of the undefined it is, only the state can tell
+            self.stops[symbol] = chance.randint(3, 9) if early else chance.randint(50, 60)
             world.put_bars(self.store, self.project, symbol, self.bars[symbol], self.stops[symbol])
         elif kind < 0.75:
             world.put_trades(self.store, self.project, symbol, self.trades[symbol], chance.randint(600, 900))
@@ -101,9 +102,15 @@ class Story:
         self.store.ping()  # after a pipeline, too, Redis has told everybody
 
     def move(self) -> None:
-        edge_us = int(self.chance.choice(self.bars["AAA"].event_us[48:]))
-        by_us = self.chance.choice((0, -1, 1, 7 * DAY_US, 7 * DAY_US + 1, 3_600_000_000, 5 * MINUTE_US, -MINUTE_US))
-        self.now_us = self.chance.choice((world.NOW_US, edge_us + by_us, self.now_us + 1, self.now_us + by_us))
+        """To just before a moment at which something turns, or on by a little, and so over it; sometimes back."""
+        chance = self.chance
+        if chance.random() < 0.6:
+            self.now_us += chance.choice((1, MINUTE_US // 2, 2 * MINUTE_US))
+            return
+        symbol = chance.choice(SYMBOLS)
+        turn_us = int(self.bars[symbol].event_us[max(self.stops[symbol], 1) - 1])
+        turn_us += chance.choice((0, world.DAILY.ttl_us, world.INTRADAY.ttl_us, DAY_US))
+        self.now_us = chance.choice((world.NOW_US, turn_us - MINUTE_US, turn_us - 1, turn_us))
 
     def question(self) -> list[EntityRequest]:
         symbols = self.chance.sample(SYMBOLS, self.chance.randint(1, 3))
@@ -168,7 +175,7 @@ def test_answers_are_those_without_caches(settings: Settings, tmp_path: Path, ki
             for step in range(STEPS):
                 if step < 10 or story.chance.random() < 0.15:
                     story.write()
-                if story.chance.random() < 0.2:
+                if story.chance.random() < 0.3:
                     story.move()
                 entities = story.question()
                 for caches in servers:
@@ -348,3 +355,14 @@ def test_a_redis_that_hangs_is_not_answered_for(settings: Settings, tmp_path: Pa
         process.send_signal(signal.SIGCONT)
         assert eventually(lambda: health(server.target) == SERVING)
         assert client.predict(["AAA"])[0].outputs
+
+
+def test_why_a_value_is_undefined_is_asked_every_time(served: Served) -> None:
+    """The reason stands in the state, which is no part of what an answer from stored values is remembered by."""
+    world.put_bars(served.store, "tapeline", "AAA", world.bar_history(1, 60), 3)
+    for _ in range(2):
+        (warming,) = served.client.predict(["AAA"])
+        assert warming.issues["daily_small:rsi_14"] is FeatureStatus.NOT_WARMED_UP
+    served.store.delete(state_key("tapeline", world.DAILY.name, world.DAILY.version, "AAA"))
+    (unknown,) = served.client.predict(["AAA"])
+    assert unknown.issues["daily_small:rsi_14"] is FeatureStatus.UNDEFINED

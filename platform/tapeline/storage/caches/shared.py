@@ -56,7 +56,10 @@ class SharedLevel:
             return None
         try:
             async with asyncio.timeout(self._timeout_s):
-                replies = await asyncio.gather(*[self._execute(*command) for command in commands])
+                if len(commands) == 1:  # gathering would cost two more turns of the loop
+                    replies = [await self._execute(*commands[0])]
+                else:
+                    replies = await asyncio.gather(*[self._execute(*command) for command in commands])
         except Exception:  # noqa: BLE001  of whatever client, for whatever reason: a cache fails no request
             self.errors += 1
             self._failures += 1
