@@ -359,7 +359,7 @@ def test_a_redis_that_hangs_is_not_answered_for(settings: Settings, tmp_path: Pa
 
 def test_why_a_value_is_undefined_is_asked_every_time(served: Served) -> None:
     """The reason stands in the state, which is no part of what an answer from stored values is remembered by."""
-    world.put_bars(served.store, "tapeline", "AAA", world.bar_history(1, 60), 3)
+    world.put_bars(served.store, "tapeline", "AAA", world.bar_history(1, 3), 3)
     for _ in range(2):
         (warming,) = served.client.predict(["AAA"])
         assert warming.issues["daily_small:rsi_14"] is FeatureStatus.NOT_WARMED_UP
