@@ -28,13 +28,13 @@ ENTRIES = st.builds(Entry, PAYLOADS, US, US, US)
 
 
 @given(st.binary(max_size=60), ENTRIES, st.integers(0, 10_000))
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 def test_what_was_put_in_comes_out(key: bytes, entry: Entry, above: int) -> None:
     assert decode_entry(key, encode_entry(key, entry, compress_above_bytes=above)) == entry
 
 
 @given(st.binary(max_size=30), ENTRIES, st.data())
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 def test_changed_bytes_are_no_entry(key: bytes, entry: Entry, data: st.DataObject) -> None:
     whole = encode_entry(key, entry, compress_above_bytes=100)
     place = data.draw(st.integers(0, len(whole) - 1))
@@ -49,7 +49,7 @@ def test_changed_bytes_are_no_entry(key: bytes, entry: Entry, data: st.DataObjec
 @given(st.binary(max_size=300))
 @example(b"")
 @example(b"TLC\x01" + bytes(36))
-@settings(max_examples=1_000)
+@settings(max_examples=1_000, deadline=None)
 def test_foreign_bytes_are_no_entry(foreign: bytes) -> None:
     assert decode_entry(b"key", foreign) is None
 
@@ -94,7 +94,7 @@ def test_a_bomb_takes_no_more_memory_than_its_declared_length(declared: int) -> 
 
 
 @given(st.binary(max_size=200), st.integers(0, 500))
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_sealed_nonsense_is_no_entry(stored: bytes, length: int) -> None:
     assert decode_entry(b"k", sealed(b"k", stored, length)) is None
 

@@ -66,7 +66,7 @@ class AgainstAList(RuleBasedStateMachine):
         assert self.cache.size_bytes == sum(size_of(*item) for item in self.model) <= LIMIT
 
 
-AgainstAList.TestCase.settings = settings(max_examples=150, stateful_step_count=40)
+AgainstAList.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
 test_against_a_list = AgainstAList.TestCase
 
 

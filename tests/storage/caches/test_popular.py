@@ -18,7 +18,7 @@ KEY = b"popular"
 
 
 @given(st.lists(st.sampled_from("abcdefghijklmnop"), max_size=400), st.integers(1, 12))
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_the_frequent_are_counted_and_no_count_is_far_off(names: list[str], capacity: int) -> None:
     counter = PopularityCounter(capacity)
     for name in names:
