@@ -39,7 +39,12 @@ class Metrics:
         self.latency_sum_s += seconds
 
 
-def serve_metrics(port: int, metrics: Metrics, gauges: Callable[[], dict[str, float]]) -> Callable[[], None]:
+def serve_metrics(
+    port: int,
+    metrics: Metrics,
+    gauges: Callable[[], dict[str, float]],
+    families: Callable[[], Iterator[Metric]] | None = None,
+) -> Callable[[], None]:
     """Answer Prometheus on a loopback port, from a thread of its own.
 
     Parameters
@@ -50,6 +55,8 @@ def serve_metrics(port: int, metrics: Metrics, gauges: Callable[[], dict[str, fl
         The counters to show.
     gauges
         Further values by name, read at each scrape; names that end in ``_total`` are counters.
+    families
+        Further metric families, made at each scrape.
 
     Returns
     -------
@@ -78,6 +85,8 @@ def serve_metrics(port: int, metrics: Metrics, gauges: Callable[[], dict[str, fl
             for name, value in gauges().items():
                 family = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
                 yield family(f"tapeline_{name.removesuffix('_total')}", name.replace("_", " "), value=value)
+            if families is not None:
+                yield from families()
 
     registry = CollectorRegistry()
     registry.register(_Server())

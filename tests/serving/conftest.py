@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import psycopg
 import pytest
@@ -19,6 +20,18 @@ from tests.support.session import SessionServers
 DATABASE = "serving_tests"
 
 
+class Writer(redis.Redis):
+    """A client after whose commands Redis has told everybody of what they changed.
+
+    It sends that word in one turn with the acknowledgement, but after it; the reply to the next command comes after both.
+    """
+
+    def execute_command(self, *arguments: Any, **options: Any) -> Any:
+        reply = super().execute_command(*arguments, **options)
+        super().execute_command("PING")
+        return reply
+
+
 @dataclass
 class Served:
     settings: Settings
@@ -28,15 +41,19 @@ class Served:
     bundle_sha256: str
 
 
-@pytest.fixture(scope="session")
-def _served(servers: SessionServers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+@pytest.fixture(scope="session", params=["none", "shared"], ids=["plain", "cached"])
+def _served(
+    request: pytest.FixtureRequest, servers: SessionServers, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("serving")
+    number = ["none", "shared"].index(request.param)
+    database = f"{DATABASE}_{number}"
     with psycopg.connect(servers.postgres_url("postgres"), autocommit=True) as admin:
-        admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
+        admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(database)))
     settings = Settings(
         home=folder,
-        postgres_url=servers.postgres_url(DATABASE),
-        redis_url=servers.redis_url(7),
+        postgres_url=servers.postgres_url(database),
+        redis_url=servers.redis_url(7 + number),
         entities_per_request_max=50,
         live_rows_per_request_max=500,
     )
@@ -44,9 +61,9 @@ def _served(servers: SessionServers, tmp_path_factory: pytest.TempPathFactory) -
         migrate(connection)
     sha256 = world.register_model(settings, folder, (world.DAILY, world.INTRADAY))
     limits = {"TAPELINE_ENTITIES_PER_REQUEST_MAX": "50", "TAPELINE_LIVE_ROWS_PER_REQUEST_MAX": "500"}
-    limits["TAPELINE_REQUEST_BYTES_MAX"] = "65536"
+    limits |= {"TAPELINE_REQUEST_BYTES_MAX": "65536", "TAPELINE_CACHE": request.param}
     with (
-        redis.Redis.from_url(settings.redis_url) as store,
+        Writer.from_url(settings.redis_url) as store,
         world.running_server(settings, folder, **limits) as server,
         Client(server.target) as client,
     ):
@@ -55,7 +72,10 @@ def _served(servers: SessionServers, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture
 def served(_served: Served) -> Served:
-    """A server of the model `small` over both views, with nothing in its online store yet."""
+    """A server of the model `small` over both views, with nothing in its online store yet.
+
+    Without caches and with all of them: what a test says must hold either way.
+    """
     _served.store.flushdb()
     return _served
 

@@ -70,6 +70,20 @@ class Settings(BaseSettings):
         default="",
         description="views (NAME or NAME@VERSION, commas between) whose refused blocks are written all the same",
     )
+    cache: Literal["none", "process", "shared"] = Field(
+        default="none",
+        description="what the inference server remembers: nothing, for itself, or in Redis for all servers",
+    )
+    cache_redis_url: str | None = Field(default=None, description="Redis of what is shared; none: the online store's")
+    cache_bytes_max: int = Field(default=64 << 20, ge=0, description="what a server remembers for itself, in bytes")
+    cache_compress_above_bytes: int = Field(default=8_192, ge=0, description="longer shared values are compressed")
+    cache_predictions_s: int = Field(default=300, ge=1, le=86_400, description="how long a prediction is given again")
+    cache_features_s: int = Field(default=900, ge=1, le=86_400, description="how long a stored value is not read again")
+    cache_model_s: int = Field(default=3_600, ge=1, le=86_400, description="how long the model's description is used")
+    cache_status_s: int = Field(default=60, ge=1, le=86_400, description="how long the deployment's status is used")
+    cache_warm_entities: int = Field(
+        default=1_000, ge=0, le=100_000, description="popular entities asked for at a start"
+    )
     served_log_queue_max: int = Field(default=100_000, gt=0, description="served vectors waiting to be logged")
 
     @field_validator("clock")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from tapeline.core.errors import ParameterError
@@ -27,7 +27,10 @@ from tapeline_serving.engine.types import (
     entity_status,
 )
 from tapeline_serving.engine.warm_up import explain_undefined
-from tapeline_serving.store.connection import RedisConnection
+from tapeline_serving.store.online import OnlineStore
+
+if TYPE_CHECKING:
+    from tapeline_serving.engine.predictions import PredictionCache
 
 _OK = int(FeatureStatus.OK)  # comparing with an enumeration is slow
 _QUIET_NS = 30_000  # a queued request begins sooner than that after the one before it
@@ -41,7 +44,7 @@ class Reading:
 
     __slots__ = ("_alone", "_engine", "_redis", "_reply")
 
-    def __init__(self, engine: Engine, redis: RedisConnection, reply: asyncio.Future[list[bytes | None]]) -> None:
+    def __init__(self, engine: Engine, redis: OnlineStore, reply: asyncio.Future[list[bytes | None]]) -> None:
         self._engine = engine
         self._redis = redis
         self._reply = reply
@@ -78,6 +81,8 @@ class Engine:
         The bundle's model, replayed.
     redis
         The online store.
+    predictions
+        Where answers are kept; none: every request is computed.
 
     Attributes
     ----------
@@ -87,12 +92,15 @@ class Engine:
         When the last one was, by ``time.perf_counter_ns``.
     """
 
-    def __init__(self, plan: ServingPlan, model: Model, redis: RedisConnection) -> None:
+    def __init__(
+        self, plan: ServingPlan, model: Model, redis: OnlineStore, predictions: PredictionCache | None = None
+    ) -> None:
         self.plan = plan
         self._batcher = Batcher(model)
         self.in_flight = 0
         self.answered_ns = 0
         self._redis = redis
+        self._predictions = predictions
         self._takes_bars = any(not view.takes_trades for view in plan.views)
         self._takes_trades = any(view.takes_trades for view in plan.views)
 
@@ -143,15 +151,20 @@ class Engine:
         UnavailableError
             If Redis is away.
         """
-        vectors = await self.read(request, reading)
+        stored = await reading.reply()
+        if self._predictions is None:
+            return await self.compute(request, stored)
+        return await self._predictions.predict(request, stored, self.compute)
+
+    async def compute(self, request: PredictRequest, stored: Sequence[bytes | None]) -> tuple[Vectors, Outputs]:
+        """What :meth:`predict` gives, from what was read for a request: in the order in which :meth:`begin` asked."""
+        vectors = await self._vectors(request, stored)
         if self.in_flight == 1:
             return vectors, self._batcher.run_alone(vectors.values)
         return vectors, await self._batcher.run(vectors.values)
 
-    async def read(self, request: PredictRequest, reading: Reading) -> Vectors:
-        """Feature vectors of a request's entities, without a prediction."""
+    async def _vectors(self, request: PredictRequest, stored: Sequence[bytes | None]) -> Vectors:
         entities = request.entities
-        stored = await reading.reply()
         count = len(entities)
         vectors = Vectors.blank(count, len(self.plan.feature_names))
         published = iter(stored[count * len(self.plan.views) :])

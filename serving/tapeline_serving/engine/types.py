@@ -9,6 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 from tapeline.features.versions import Actions
 
+SYMBOL_LENGTH_MAX = 128
+"""Characters. A symbol is part of a database key, and is logged even where nothing is known of it."""
+
+
+def is_symbol(text: str) -> bool:
+    """Whether a text can name an entity."""
+    return 0 < len(text) <= SYMBOL_LENGTH_MAX and text.isprintable()
+
 
 class FeatureStatus(IntEnum):
     """What is to be known about one feature's value; the proto file says what each means."""

@@ -13,13 +13,13 @@ from tapeline.storage.state_codec import POSITION_OFFSET
 
 from tapeline_serving.engine.plan import ServingPlan
 from tapeline_serving.engine.types import EntityRequest, FeatureStatus, Vectors
-from tapeline_serving.store.connection import RedisConnection
+from tapeline_serving.store.online import OnlineStore
 
 _POSITION = struct.Struct("<qqqqq")  # event, sequence, available, recorded, rows seen
 
 
 async def explain_undefined(
-    plan: ServingPlan, entities: Sequence[EntityRequest], vectors: Vectors, redis: RedisConnection
+    plan: ServingPlan, entities: Sequence[EntityRequest], vectors: Vectors, redis: OnlineStore
 ) -> None:
     """Turn ``UNDEFINED`` into ``NOT_WARMED_UP`` or ``INVALID_INPUT`` where the store holds a state that can tell.
 

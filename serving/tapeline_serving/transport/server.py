@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -26,6 +27,9 @@ from tapeline_serving.metrics import Metrics, serve_metrics
 from tapeline_serving.store.address import RedisAddress
 from tapeline_serving.store.connection import RedisConnection
 from tapeline_serving.transport.servicer import SERVICE, InferenceServicer
+
+if TYPE_CHECKING:
+    from tapeline_serving.caching import ServerCaches
 
 logger = logging.getLogger("tapeline.serving")
 
@@ -65,6 +69,12 @@ class InferenceServer:
         self._servicer = InferenceServicer(settings, self._metrics, self._log)
         self._health = health.aio.HealthServicer()
         self._redis = RedisConnection(RedisAddress.parse(redis_url(settings)), on_change=self._redis_changed)
+        self._caches: ServerCaches | None = None
+        if settings.cache != "none":
+            from tapeline_serving.caching import ServerCaches
+
+            self._caches = ServerCaches(settings, reference, self._redis, redis_url(settings))
+            self._servicer.caches = self._caches
         self._stopping = asyncio.Event()
         self._changes: set[asyncio.Task[None]] = set()
 
@@ -140,6 +150,8 @@ class InferenceServer:
     async def _become_ready(self) -> None:
         refuse = self._settings.serve_when_store_is_away == "refuse"
         connected = await self._redis.start()
+        if self._caches is not None:
+            await self._caches.start()
         if refuse and not connected:
             raise UnavailableError(
                 "Redis is away, and the server is set to refuse to start without it",
@@ -149,7 +161,9 @@ class InferenceServer:
         deployment = await self._load(refuse=refuse)
         if deployment is None:
             return
-        self._servicer.engine = Engine(deployment.plan, deployment.model, self._redis)
+        plan, model = deployment.plan, deployment.model
+        caches = self._caches
+        self._servicer.engine = Engine(plan, model, self._redis) if caches is None else caches.deploy(plan, model)
         # What is loaded by now stays for good: keep the collector from walking it during requests.
         gc.collect()
         gc.freeze()
@@ -181,6 +195,8 @@ class InferenceServer:
     async def _drain(self, server: grpc.aio.Server) -> None:
         await self._health.enter_graceful_shutdown()
         await server.stop(DRAIN_S)
+        if self._caches is not None:
+            await self._caches.close()
         await self._redis.close()
         await asyncio.to_thread(self._log.close, timeout_s=FLUSH_S)
         logger.info("stopped; %d served vectors logged, %d dropped", self._log.written, self._log.dropped)
@@ -188,6 +204,8 @@ class InferenceServer:
     def _redis_changed(self, connected: bool) -> None:
         if self._servicer.engine is not None:
             logger.warning("Redis is %s", "back" if connected else "lost; predictions are UNAVAILABLE")
+        if connected and self._caches is not None:
+            self._caches.warm()
         task = asyncio.ensure_future(self._set_health())
         self._changes.add(task)
         task.add_done_callback(self._changes.discard)
@@ -210,7 +228,9 @@ class InferenceServer:
                 "served_log_waiting": self._log.waiting,
                 "redis_errors_total": self._redis.errors,
                 "redis_connected": float(self._redis.is_connected),
+                **(self._caches.gauges() if self._caches is not None else {}),
             },
+            self._caches.metrics if self._caches is not None else None,
         )
 
 

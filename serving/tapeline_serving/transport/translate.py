@@ -22,10 +22,14 @@ from tapeline.core.settings import Settings
 from tapeline.core.timestamps import format_us
 from tapeline_client._generated import serving_pb2 as pb
 
-from tapeline_serving.engine.types import EntityRequest, LiveBars, LiveTrades, PredictRequest
-
-SYMBOL_LENGTH_MAX = 128
-"""Characters. A symbol is part of a database key, and is logged even where nothing is known of it."""
+from tapeline_serving.engine.types import (
+    SYMBOL_LENGTH_MAX,
+    EntityRequest,
+    LiveBars,
+    LiveTrades,
+    PredictRequest,
+    is_symbol,
+)
 
 
 def read_entities(
@@ -66,7 +70,7 @@ def read_entities(
         symbol = entity.symbol
         if not symbol:
             raise ParameterError("an entity has no symbol", where=f"entity {position}")
-        if len(symbol) > SYMBOL_LENGTH_MAX or not symbol.isprintable():
+        if not is_symbol(symbol):
             raise ParameterError(
                 f"{symbol[:SYMBOL_LENGTH_MAX]!r} is no symbol",
                 where=f"entity {position}",
