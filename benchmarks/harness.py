@@ -11,9 +11,10 @@ import gc
 import json
 import os
 import platform
+import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
@@ -189,3 +190,26 @@ def write(name: str, results: Sequence[Result], packages: Sequence[str]) -> Path
     }
     path.write_text(json.dumps([asdict(result) | common for result in results], indent=2, ensure_ascii=False) + "\n")
     return path
+
+
+def read(name: str) -> list[Result]:
+    """The results that :func:`write` wrote."""
+    known = {item.name for item in fields(Result)}
+    rows = json.loads((RESULTS / f"{name}.json").read_text())
+    return [
+        Result(**{key: tuple(value) if key == "spread" else value for key, value in found.items() if key in known})
+        for found in rows
+    ]
+
+
+def greatest_kib() -> int:
+    """Greatest resident memory of this process so far, KiB.
+
+    Linux counts into ``ru_maxrss`` what the process that started this one held at that moment, so its own mark is read there.
+    """
+    status = Path("/proc/self/status")
+    if not status.exists():
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1024 if sys.platform == "darwin" else 1)
+    return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM:"))

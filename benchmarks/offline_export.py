@@ -34,10 +34,11 @@ REBUILD_MAX = 1.05
 _BATCH_ROWS = 1_000_000
 
 _CHILD = """
-import json, resource, sys, time
+import json, sys, time
 from pathlib import Path
 from tapeline.datasets import RetrievalPlan, ViewSelection, export, rebuild
 from tapeline.storage.postgres import Connection
+from benchmarks.harness import greatest_kib
 what, url, source, out, features, ttl_us = sys.argv[1:]
 names = tuple(f"feature_{number}" for number in range(int(features)))
 view = ViewSelection("minutes", 1, "public.minutes", ("symbol",), ("symbol",), names, names, int(ttl_us))
@@ -52,7 +53,7 @@ with Connection.connect(url) as connection:
     seconds = time.perf_counter() - begin
 found = manifest.row_count
 print(json.dumps({"seconds": seconds, "rows": found, "sha256": manifest.content_sha256,
-    "kib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}))
+    "kib": greatest_kib()}))
 """
 
 

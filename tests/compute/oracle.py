@@ -479,8 +479,11 @@ def check_visible(connection: psycopg.Connection, spec: FeatureViewSpec, scenari
     compared = 0
     for scenario in scenarios:
         rows = table.get(scenario.symbol, [])
-        told = [(*row[:3], tuple(bits(row[4]) or ())) for row in rows]
-        assert len(set(told)) == len(told), f"{scenario.symbol}: a row was added twice"
+        told: dict[tuple[int, int, int], list[int] | None] = {}
+        for row in sorted(rows, key=lambda row: row[3]):
+            key, content = row[:3], bits(row[4])
+            assert key not in told or told[key] != content, f"{scenario.symbol}: a row was added twice: {row}"
+            told[key] = content
         for moment_us in moments(scenario):
             right = expected(spec, scenario, moment_us)
             wanted = bits(right[max(right)]) if right else None

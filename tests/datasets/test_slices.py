@@ -173,9 +173,10 @@ def test_two_exports_and_a_backfill_at_once_give_what_one_after_another_gives(co
 
 
 _MEASURED = """
-import resource, sys
+import sys
 from pathlib import Path
 import numpy as np, psycopg, pyarrow as pa
+from benchmarks.harness import greatest_kib
 from tapeline.datasets import export
 from tests.datasets.market import PLAN
 count, url, out = int(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
@@ -192,7 +193,7 @@ ordering.write_ordered.__kwdefaults__["run_rows"] = 100_000
 with psycopg.connect(url) as connection:
     manifest = export(connection, PLAN, pa.RecordBatchReader.from_batches(schema, batches()), out, slice_rows=50_000)
 assert manifest.row_count == count
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(greatest_kib())
 """
 
 
