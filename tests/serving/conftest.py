@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -41,12 +44,24 @@ class Served:
     bundle_sha256: str
 
 
-@pytest.fixture(scope="session", params=["none", "shared"], ids=["plain", "cached"])
-def _served(
-    request: pytest.FixtureRequest, servers: SessionServers, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Served]:
-    folder = tmp_path_factory.mktemp("serving")
-    number = ["none", "shared"].index(request.param)
+CACHES = {"plain": "none", "cached": "shared"}
+
+
+@pytest.fixture(scope="session")
+def _served(servers: SessionServers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Served]]:
+    """Servers by kind, each started when it is first asked for and kept: pytest would start a parametrized one for every file."""
+    with ExitStack() as stack:
+
+        @cache
+        def served(kind: str) -> Served:
+            return stack.enter_context(_serving(servers, tmp_path_factory.mktemp("serving"), kind))
+
+        yield served
+
+
+@contextmanager
+def _serving(servers: SessionServers, folder: Path, kind: str) -> Iterator[Served]:
+    number = [*CACHES].index(kind)
     database = f"{DATABASE}_{number}"
     with psycopg.connect(servers.postgres_url("postgres"), autocommit=True) as admin:
         admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(database)))
@@ -61,7 +76,7 @@ def _served(
         migrate(connection)
     sha256 = world.register_model(settings, folder, (world.DAILY, world.INTRADAY))
     limits = {"TAPELINE_ENTITIES_PER_REQUEST_MAX": "50", "TAPELINE_LIVE_ROWS_PER_REQUEST_MAX": "500"}
-    limits |= {"TAPELINE_REQUEST_BYTES_MAX": "65536", "TAPELINE_CACHE": request.param}
+    limits |= {"TAPELINE_REQUEST_BYTES_MAX": "65536", "TAPELINE_CACHE": CACHES[kind]}
     with (
         Writer.from_url(settings.redis_url) as store,
         world.running_server(settings, folder, **limits) as server,
@@ -70,14 +85,15 @@ def _served(
         yield Served(settings, store, client, server, sha256)
 
 
-@pytest.fixture
-def served(_served: Served) -> Served:
+@pytest.fixture(params=[*CACHES])
+def served(request: pytest.FixtureRequest, _served: Callable[[str], Served]) -> Served:
     """A server of the model `small` over both views, with nothing in its online store yet.
 
     Without caches and with all of them: what a test says must hold either way.
     """
-    _served.store.flushdb()
-    return _served
+    found = _served(request.param)
+    found.store.flushdb()
+    return found
 
 
 @pytest.fixture
