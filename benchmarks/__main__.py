@@ -111,7 +111,7 @@ def answer(name: str) -> None:
     """Run one benchmark in this process and write what it gives."""
     console = Console()
     results = []
-    for result in modules()[name].run():
+    for result in importlib.import_module(f"benchmarks.{name}").run():
         results.append(result)
         console.print(f"[dim]  {line(result)}[/]", highlight=False)
     write(name, results, PACKAGES)

@@ -12,7 +12,6 @@ session before, which is what the packaged daily model reads, and features that 
 from __future__ import annotations
 
 import time
-import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 from tapeline.core.clock import ReplayClock
 from tapeline.core.settings import get_settings
 from tapeline.core.timestamps import MINUTE_US, SECOND_US
-from tapeline.ingestion.packaged import fetch_wheel
+from tapeline.ingestion.packaged import open_trades_file
 from tapeline.storage.caches import CachePolicy, MemoryCache, SharedLevel, TwoLevelCache, Value
 from tapeline_serving.store.address import RedisAddress
 from tapeline_serving.store.connection import RedisConnection
@@ -43,7 +42,6 @@ DRIFT_EVERY_US = 10 * MINUTE_US
 SLICE = 2_000
 BARE_EVERY = 4
 """Requests between two bare readings of as many keys over the same connection: what the machine itself takes."""
-MEMBER = "mlfinpy/dataset/data/tick_data.csv"
 
 
 @dataclass(frozen=True)
@@ -56,8 +54,8 @@ class Workload:
 
 def moments() -> NDArray[np.int64]:
     """Times of the last trades, µs, as written: in Chicago's time, whose offset does not matter here."""
-    with zipfile.ZipFile(fetch_wheel(get_settings().home_path / "downloads")) as archive:
-        lines = archive.read(MEMBER).split(b"\n")
+    with open_trades_file(get_settings().home_path / "downloads") as file:
+        lines = file.read().split(b"\n")
     rows = [line.split(b",", 1)[0] for line in lines if line[:2] == b"20"][-TRADES:]
     return np.array([row.decode().replace("/", "-") for row in rows], dtype="datetime64[us]").astype(np.int64)
 

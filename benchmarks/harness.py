@@ -11,9 +11,11 @@ import gc
 import json
 import os
 import platform
+import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from importlib import metadata
 from pathlib import Path
@@ -67,6 +69,38 @@ class Result:
     sizes: dict[str, int | float | str] = field(default_factory=dict)
     notes: str = ""
     cause: str = ""
+
+
+_SPIN = """
+import os, sys
+os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+os.sched_setaffinity(0, {int(sys.argv[1])})
+parent = os.getppid()
+while os.getppid() == parent:
+    for _ in range(100_000):
+        pass
+"""
+
+
+@contextmanager
+def awake() -> Iterator[None]:
+    """Keep all processors from going to sleep, as the kernel's option ``idle=poll`` would.
+
+    Where processors are virtual, to wake one that sleeps takes the host 0.05 to 0.5 ms, depending on what else it does, so that round
+    trips of either side would measure the host. A loop of the lowest scheduling class on each gives way to everything at once.
+    """
+    if not hasattr(os, "SCHED_IDLE"):
+        yield
+        return
+    spinning = [
+        subprocess.Popen([sys.executable, "-c", _SPIN, str(processor)]) for processor in os.sched_getaffinity(0)
+    ]
+    try:
+        yield
+    finally:
+        for process in spinning:
+            process.kill()
+            process.wait()
 
 
 def interleave(

@@ -23,16 +23,20 @@ from feast.types import Float64
 from feast.value_type import ValueType
 from tapeline.storage.servers.binaries import valkey_program
 
-from benchmarks.harness import Result, compare, interleave
+from benchmarks.harness import Result, awake, compare, interleave
 
-GROUP = "walk"
+GROUP = ("walk", "online")
 ENTITIES = 500
 FEATURES = 100
 PEER = "feast RedisOnlineStore"
 CASES = [
     # entities, features, calls a round, rounds, goal, with to_dict
     (1, 20, 20, 150, 4.0, False),
-    (50, 100, 1, 60, 25.0, False),
+    (1, 100, 20, 60, 8.0, False),
+    (10, 20, 10, 60, 10.0, False),
+    (10, 100, 5, 60, 10.0, False),
+    (50, 20, 4, 60, 25.0, False),
+    (50, 100, 1, 60, 60.0, False),
     (1, 20, 20, 150, 1.0, True),
     (50, 100, 1, 60, 1.0, True),
 ]
@@ -63,7 +67,9 @@ def valkey() -> Iterator[int]:
             server.wait()
 
 
-def store(folder: Path, name: str, online: dict[str, str], values: pd.DataFrame) -> FeatureStore:
+def store(
+    folder: Path, name: str, online: dict[str, str], values: pd.DataFrame, *, features: int = FEATURES
+) -> FeatureStore:
     """A feature store with one view of all features, filled."""
     config = RepoConfig(
         project=name,
@@ -78,7 +84,7 @@ def store(folder: Path, name: str, online: dict[str, str], values: pd.DataFrame)
         name="view",
         entities=[entity],
         ttl=timedelta(days=7),
-        schema=[Field(name=f"feature_{i}", dtype=Float64) for i in range(FEATURES)],
+        schema=[Field(name=f"feature_{i}", dtype=Float64) for i in range(features)],
         source=FileSource(name="values", path=str(folder / "values.parquet"), timestamp_field="event_timestamp"),
     )
     feature_store.apply([entity, view])
@@ -95,7 +101,7 @@ def run() -> Iterator[Result]:
     )
     values.insert(0, "symbol", symbols)
     values.insert(1, "event_timestamp", datetime.now(UTC).replace(microsecond=0))
-    with valkey() as port, tempfile.TemporaryDirectory() as temporary:
+    with awake(), valkey() as port, tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         values.to_parquet(folder / "values.parquet")
         ours = store(
@@ -143,5 +149,5 @@ def run() -> Iterator[Result]:
                     "stored_entities": ENTITIES,
                     "calls": calls * rounds,
                 },
-                notes="results equal; TCP on loopback, one Valkey for both",
+                notes="results equal; TCP on loopback, one Valkey for both; processors kept awake",
             )

@@ -110,5 +110,5 @@ def _answer(question: Question, ours: FeatureStore, theirs: FeatureStore) -> Res
         goal_ratio=question.goal,
         sizes={"stored_rows": stored.rows, "symbols": stored.symbols, "features": stored.features},
         notes="results equal in every round; same rows; to_df on both sides",
-        if_missed="half of our time does not depend on the rows: Feast's own part of the call, data frames, and some 25 short statements",
+        if_missed="half of our time does not depend on the rows: Feast's own part of the call, data frames, a connection, a dozen short statements",
     )

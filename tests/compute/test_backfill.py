@@ -19,7 +19,7 @@ from tapeline.core.errors import (
     UnavailableError,
     UnknownNameError,
 )
-from tapeline.core.timestamps import DAY_US, from_us
+from tapeline.core.timestamps import DAY_US, MINUTE_US, SECOND_US, from_us
 from tapeline.features.request import FeatureRequest
 from tapeline.storage.feature_tables import registered_views
 from tapeline.storage.postgres import sibling
@@ -69,20 +69,22 @@ def test_runs_cut_anywhere_give_bit_for_bit_what_one_gives(connection: psycopg.C
     assert [(row[0], row[2]) for row in rows] == [(r.event_us, r.available_us) for r in scenario.rows]
 
 
-def test_a_bar_that_a_retraction_left_open_gets_its_row_once(connection: psycopg.Connection) -> None:
-    def trade(run: int, second: int, *, deleted: bool = False, late: int = 0) -> Row:
-        at_us = FIRST_US + second * 1_000_000
-        return Row(run, at_us, 0, at_us + late * 1_000_000, deleted, (100.0 + second, 1.0))
+@pytest.mark.parametrize("retracted_in", [0, 1])
+def test_a_bar_that_a_retraction_left_open_gets_its_row_once(connection: psycopg.Connection, retracted_in: int) -> None:
+    def trade(run: int, second: int, retracted_s: int | None = None) -> Row:
+        at_us, late_us = FIRST_US + second * SECOND_US, 0 if retracted_s is None else (retracted_s - second) * SECOND_US
+        return Row(run, at_us, 0, at_us + late_us, retracted_s is not None, (100.0 + second, 1.0))
 
-    # The trade after the first bar is retracted: the state saved behind it has that bar open again, and its row stands.
-    rows = (trade(0, 10), trade(0, 130), trade(0, 130, deleted=True, late=5), trade(1, 200))
-    scenario = Scenario("A", rows, ())
-    for run, bars in enumerate((1, 1)):
+    # The first bar loses a trade and gets a new row; the trade after it goes, too, so the state saved behind that has the bar open.
+    rows = [trade(0, 10), trade(0, 20), trade(0, 130), trade(retracted_in, 20, 135), trade(retracted_in, 130, 135)]
+    scenario = Scenario("A", (*rows, trade(retracted_in + 1, 200)), ())
+    for run in range(retracted_in + 2):
         record(connection, TRADES, [scenario], run)
         backfill(connection, TRADES)
-        assert check_visible(connection, TRADES, [scenario.recorded_by(run)]) > 0
-        ends = [row[0] for row in read_table(connection, TRADES)["A"]]
-        assert len(ends) >= bars == len(set(ends)), f"after run {run}: {ends}"
+        check_visible(connection, TRADES, [scenario.recorded_by(run)])
+    keys = sorted((row[0], row[2]) for row in read_table(connection, TRADES)["A"])
+    end_us = FIRST_US + MINUTE_US
+    assert keys == [(end_us, end_us), (end_us, FIRST_US + 135 * SECOND_US)]
 
 
 def test_a_run_killed_before_its_commit_leaves_nothing_and_is_repeated(

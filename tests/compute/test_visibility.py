@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import psycopg
 import pytest
-from tapeline.compute import run
+from tapeline.compute import entities
 from tapeline.features.view import FeatureViewSpec
 
 from tests.compute.oracle import (
@@ -88,9 +88,9 @@ def test_without_the_choice_dividends_change_nothing(connection: psycopg.Connect
 def test_neither_checkpoints_nor_slices_change_what_is_visible(
     connection: psycopg.Connection, monkeypatch: pytest.MonkeyPatch, view: FeatureViewSpec, seed: int
 ) -> None:
-    monkeypatch.setattr(run, "_BAR_SPACING", 1 + seed)
-    monkeypatch.setattr(run, "_TRADE_SPACING", 1 + seed)
-    monkeypatch.setattr(run, "SNAPSHOTS_PER_RUN_MAX", 100)
+    monkeypatch.setattr(entities, "_BAR_SPACING", 1 + seed)
+    monkeypatch.setattr(entities, "_TRADE_SPACING", 1 + seed)
+    monkeypatch.setattr(entities, "SNAPSHOTS_PER_RUN_MAX", 100)
     rng = np.random.default_rng(200 + seed)
     make = MAKERS.get(view.name, trade_scenario)
     scenarios = [make(f"S{i}", rng, 2) for i in range(5)]

@@ -69,14 +69,19 @@ def add_prices(connection: psycopg.Connection, symbol: str, sessions: SessionTim
 
 
 def add_values(
-    connection: psycopg.Connection, symbol: str, sessions: SessionTimes, values: np.ndarray, available_us: int = 0
+    connection: psycopg.Connection,
+    symbol: str,
+    sessions: SessionTimes,
+    values: np.ndarray,
+    available_us: int = 0,
+    sequence: int = 0,
 ) -> None:
     with connection.transaction(), connection.cursor() as cursor:
         cursor.executemany(
             "INSERT INTO features.tiny__v1 (symbol, event_timestamp, available_timestamp, sequence, sma_3, rsi_4)"
-            " VALUES (%s, %s, %s, 0, %s, %s)",
+            " VALUES (%s, %s, %s, %s, %s, %s)",
             [
-                (symbol, from_us(close), from_us(max(int(close) + LAG_US, available_us)), float(a), float(b))
+                (symbol, from_us(close), from_us(max(int(close) + LAG_US, available_us)), sequence, float(a), float(b))
                 for close, (a, b) in zip(sessions.close_us, values, strict=True)
             ],
         )

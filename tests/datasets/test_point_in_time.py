@@ -24,7 +24,7 @@ from tapeline.datasets import chunks as chunks_of_tables
 from tapeline.datasets import index_lookup, point_in_time, scan_merge
 from tapeline.datasets.chunks import Chunks
 from tapeline.datasets.index_lookup import estimate_lookups, look_up
-from tapeline.datasets.inquiry import Inquiry
+from tapeline.datasets.inquiry import Inquiry, KeyedInquiry
 from tapeline.datasets.plan import RetrievalPlan, ViewSelection
 from tapeline.datasets.point_in_time import Method, as_of_join
 from tapeline.datasets.requests import distinct_requests, times_of
@@ -194,16 +194,21 @@ def check(
         assert result.column(f"prices__{name}").to_pylist() == taken.column(name).to_pylist()
 
 
-@pytest.fixture(params=["lookup", "parallel lookup", "auto", "merge", "seeded", "parallel", "parallel seeded"])
+@pytest.fixture(
+    params=["lookup", "parallel lookup", "auto", "planned", "merge", "seeded", "parallel", "parallel seeded"]
+)
 def method(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Method:
     """Every way of finding rows; what the merge would decide by costs is decided here."""
     monkeypatch.setattr(index_lookup, "PARALLEL_REQUESTS_MIN", 0 if "parallel" in request.param else math.inf)
     if "lookup" in request.param:
         return "lookup"
-    if request.param == "auto":
+    if request.param in ("auto", "planned"):
+        monkeypatch.setattr(
+            point_in_time, "UNPLANNED_COST", point_in_time.UNPLANNED_COST if request.param == "auto" else 0.0
+        )
         return "auto"
 
-    def decided(inquiry: Inquiry, chunks: Chunks | None) -> MergeEstimate:
+    def decided(inquiry: KeyedInquiry, chunks: Chunks | None) -> MergeEstimate:
         return replace(estimate_merge(inquiry, chunks), seeded="seeded" in request.param)
 
     monkeypatch.setattr(point_in_time, "estimate_merge", decided)
@@ -286,9 +291,9 @@ def test_lookup_by_chunks_gives_the_same(
     query = ViewQuery.of(connection, selection)
     asked = distinct_requests(given_rows, selection.entity_columns, times_of(given_rows, "event_timestamp"))
     chunks = chunks_at([BASE_US + start * 1_000_000 for start in starts], "public.prices", by_name=by_name)
-    with Inquiry.opened(connection, query, asked) as inquiry:
-        assert estimate_lookups(inquiry, chunks) > 0
-        found = look_up(inquiry, chunks, with_order=False)
+    inquiry = Inquiry.of(connection, query, asked)
+    assert 0 < estimate_lookups(inquiry, chunks) <= estimate_lookups(inquiry, chunks, 0.0)
+    found = look_up(inquiry, chunks, with_order=False)
     index = found.index[asked.rows]
     ids = found.rows.column(0).to_pylist()
     want = [picked(rows, request, ttl=ttl, vintage=None, created_by_request=False) for request in requests]
@@ -356,8 +361,10 @@ def test_without_an_index_rows_are_scanned_once(connection: psycopg.Connection[A
     asked = distinct_requests(rows, ("name", "number"), times_of(rows, "event_timestamp"))
 
     def lookups_are_cheaper() -> bool:
-        with Inquiry.opened(connection, ViewQuery.of(connection, PRICES), asked) as inquiry:
-            return estimate_lookups(inquiry, None) < estimate_merge(inquiry, None).cost
+        with Inquiry.of(connection, ViewQuery.of(connection, PRICES), asked).keyed() as inquiry:
+            looking = estimate_lookups(inquiry, None)
+            assert (looking <= point_in_time.UNPLANNED_COST) == (looking < estimate_merge(inquiry, None).cost)
+            return looking < estimate_merge(inquiry, None).cost
 
     assert lookups_are_cheaper()
     connection.execute("DROP INDEX public.prices_key")

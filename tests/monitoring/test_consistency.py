@@ -283,7 +283,7 @@ def test_command(scene: Scene) -> None:
             [
                 sys.executable,
                 "-c",
-                "import tapeline.cli.serve as s, typer; a = typer.Typer(); s.register(a); a()",
+                "import tapeline.cli.verify as s, typer; a = typer.Typer(); s.register(a); a()",
                 *arguments,
             ],
             env=world.environment(scene.settings),

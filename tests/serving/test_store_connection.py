@@ -12,6 +12,9 @@ from tapeline.core.settings import Settings
 from tapeline_serving.store.address import RedisAddress
 from tapeline_serving.store.connection import RedisConnection
 
+from tests.editions.plugin import not_tested
+from tests.support.redis_servers import PASSWORD_IN_URL, REQUIRED, RedisServers, debian_redis, valkey
+
 
 @pytest.mark.parametrize(
     ("url", "expected"),
@@ -139,3 +142,72 @@ def test_too_many_waiting_requests_are_refused(settings: Settings) -> None:
         await connection.close()
 
     asyncio.run(main())
+
+
+def test_addresses_of_groups_and_of_private_authorities() -> None:
+    group = RedisAddress.parse("redis+sentinel://u:p@a:1,b/main/3?sentinel_password=s")
+    assert (group.sentinels, group.master, group.database) == ((("a", 1), ("b", 26379)), "main", 3)
+    assert group.sentinel_greeting() == [("AUTH", "s"), ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "main")]
+    tls = RedisAddress.parse("rediss://x/1?ssl_ca_certs=%2Fca&ssl_certfile=%2Fc&ssl_keyfile=%2Fk")
+    assert (tls.ca_certs, tls.certfile, tls.keyfile, tls.database) == ("/ca", "/c", "/k", 1)
+    with pytest.raises(ConfigurationError, match="leads to a cluster"):
+        RedisAddress.parse("redis+cluster://a:1,b:2")
+
+
+@pytest.mark.timeout(120)
+def test_the_leader_of_a_group_is_found_and_followed() -> None:
+    servers = RedisServers(valkey())
+    try:
+        ports, sentinels = servers.group()
+        hosts = ",".join(["127.0.0.1:1", *(f"127.0.0.1:{port}" for port in sentinels)])  # the first is away
+        changes: list[bool] = []
+
+        async def main() -> None:
+            address = RedisAddress.parse(f"redis+sentinel://{hosts}/main/1")
+            connection = RedisConnection(address, timeout_s=2.0, on_change=changes.append)
+            assert await connection.start()
+            await connection.execute(b"SET", b"k", b"v")
+            await connection.execute(b"WAIT", b"1", b"1000")
+            with redis.Redis(port=ports[0]) as leader:
+                leader.shutdown(nosave=True, now=True, force=True)
+            for _ in range(600):
+                await asyncio.sleep(0.05)
+                if changes.count(True) == 2:
+                    break
+            assert changes[:3] == [True, False, True]
+            assert await connection.mget([b"k"]) == [b"v"]
+            await connection.execute(b"SET", b"k", b"w")  # only a leader takes it
+            await connection.close()
+
+        asyncio.run(main())
+        with redis.Redis(port=ports[1], db=1) as left:
+            assert left.get("k") == b"w"
+    finally:
+        servers.close()
+
+
+def test_tls_with_a_private_authority() -> None:
+    program, reason = debian_redis()
+    if program is None:
+        not_tested("the inference server's connection with TLS", reason)
+        if REQUIRED:
+            pytest.fail(reason, pytrace=False)
+        pytest.skip(reason)
+    servers = RedisServers(program)
+    try:
+        port = servers.with_account(*servers.tls())
+        url = f"rediss://tapeline:{PASSWORD_IN_URL}@127.0.0.1:{port}"
+
+        async def main() -> None:
+            trusting = RedisConnection(RedisAddress.parse(f"{url}?ssl_ca_certs={servers.folder}/ca.crt"))
+            assert await trusting.start()
+            await trusting.execute(b"SET", b"tl:k", b"v")
+            assert await trusting.mget([b"tl:k", b"tl:none"]) == [b"v", None]
+            await trusting.close()
+            wary = RedisConnection(RedisAddress.parse(url))
+            assert not await wary.start()
+            await wary.close()
+
+        asyncio.run(main())
+    finally:
+        servers.close()

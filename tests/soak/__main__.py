@@ -96,18 +96,22 @@ def soak_properties(done: Progress) -> bool:
 
 
 def soak_trials(done: Progress, seconds: float) -> bool:
-    """Kill trials for some time; whether nothing was lost."""
-    count_file = STATE.with_suffix(".trials")
-    ended = _process(
-        ["tests.crash", "--seconds", str(seconds), "--from", str(done.trials_seed), "--counts", str(count_file)],
-        count_file,
+    """Kill trials for some time, half of it upon streams; whether nothing was lost."""
+    kinds = (
+        ("tests.crash", lambda: done.trials_seed, done.add_trials),
+        ("tests.streaming.kills", lambda: done.stream_seed, done.add_stream_trials),
     )
-    for line in count_file.read_text().splitlines() if count_file.exists() else ():
-        done.add_trials(json.loads(line))
-    done.save()
-    if _failed(ended, f"python -m tests.crash {done.trials_seed}"):
-        return False
-    print(f"soak: {done.told()[0]}", flush=True)
+    for number, (module, seed, add) in enumerate(kinds):
+        count_file = STATE.with_suffix(".trials")
+        ended = _process(
+            [module, "--seconds", str(seconds / 2), "--from", str(seed()), "--counts", str(count_file)], count_file
+        )
+        for line in count_file.read_text().splitlines() if count_file.exists() else ():
+            add(json.loads(line))
+        done.save()
+        if _failed(ended, f"python -m {module} {seed()}"):
+            return False
+        print(f"soak: {done.told()[number]}", flush=True)
     return True
 
 

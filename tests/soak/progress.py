@@ -13,6 +13,8 @@ STATE = Path(os.environ.get("TAPELINE_HOME", ROOT / ".tapeline")) / "soak.json"
 TRIALS_GOAL = 1_000
 CASES_GOAL = 1_000_000
 """Of each SQL call."""
+GOALS = {"hostile stream events": 100_000}
+"""Of what is counted otherwise."""
 
 
 def files() -> list[str]:
@@ -37,6 +39,9 @@ class Progress:
         The next seed of kill trials.
     kills, missed
         Kills that hit a living process, with recovery and comparison; kills that came too late.
+    stream_seed, stream_kills, stream_missed, stream_events, stream_values
+        The same of kills upon streams: the next seed, kills that hit and that came too late, events that Redis had acknowledged,
+        and feature values that were compared.
     exports, acknowledged
         Data sets compared with the same export in quiet, and rows that writers had acknowledged.
     """
@@ -51,6 +56,11 @@ class Progress:
     missed: int = 0
     exports: int = 0
     acknowledged: int = 0
+    stream_seed: int = 1
+    stream_kills: int = 0
+    stream_missed: int = 0
+    stream_events: int = 0
+    stream_values: int = 0
 
     @classmethod
     def load(cls) -> Progress:
@@ -86,10 +96,25 @@ class Progress:
         self.exports += outcome["exports"]
         self.acknowledged += outcome["acknowledged"]
 
+    def add_stream_trials(self, outcome: dict[str, int]) -> None:
+        """The kill trials of one seed of streams came to their end without a fault."""
+        self.stream_seed = outcome["seed"] + 1
+        self.stream_kills += outcome["kills"]
+        self.stream_missed += outcome["missed"]
+        self.stream_events += outcome["events"]
+        self.stream_values += outcome["values"]
+
     def told(self) -> list[str]:
         """The counts in words."""
         rows = f"{self.acknowledged:,} acknowledged rows once each"
         sets = f"{self.exports:,} data sets the same bytes as in quiet"
         lines = [f"{self.kills:,} of {TRIALS_GOAL:,} kill trials, 0 faults: {rows}, {sets}"]
-        lines += [f"{count:>11,} of {CASES_GOAL:,} cases of {call}" for call, count in sorted(self.compared.items())]
+        lines.append(
+            f"{self.stream_kills:,} of {TRIALS_GOAL:,} kill trials upon streams, 0 faults: {self.stream_events:,} acknowledged"
+            f" events once each, {self.stream_values:,} feature values the same by stream, tables, online store and back-fill"
+        )
+        lines += [
+            f"{count:>11,} of {GOALS.get(call, CASES_GOAL):,} cases of {call}"
+            for call, count in sorted(self.compared.items())
+        ]
         return [*lines, f"{sum(self.compared.values()):,} cases compared with the plain rule in all"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import struct
+import itertools
 
 import numpy as np
 import pytest
@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 from tapeline.core.errors import IntegrityError, InvalidDataError, LimitError, ParameterError
 from tapeline.storage import packed
 from tapeline.storage.keys import entity_key, glob, view_prefix
-from tapeline.storage.packed import UNKNOWN, Column, Layout, RowTimes, decode_many, encode_many, layout_id, row_times
+from tapeline.storage.packed import (
+    UNKNOWN,
+    Column,
+    Found,
+    Layout,
+    RowTimes,
+    decode_many,
+    encode_many,
+    layout_id,
+    row_times,
+)
 
 INT64 = st.integers(-(1 << 63), (1 << 63) - 1)
 KINDS = st.sampled_from(["float64", "float32", "int64", "bool", "unix_timestamp", "string", "bytes", "array_float64"])
@@ -28,7 +38,8 @@ def tables(draw: st.DrawFn):
     nulls = np.array(
         draw(st.lists(st.booleans(), min_size=rows * len(kinds), max_size=rows * len(kinds))), dtype=np.bool_
     ).reshape(rows, len(kinds))
-    tails = [[draw(st.binary(max_size=40)) for _ in layout.tails] for _ in range(rows)]
+    item = st.binary(max_size=40) | st.integers(250, 600).map(bytes)
+    tails = [[b"" if nulls[row, column] else draw(item) for column in layout.tails] for row in range(rows)]
     return layout, times, slots, nulls, tails
 
 
@@ -66,15 +77,13 @@ def test_damaged_bytes_are_refused_or_read_as_a_row_but_never_crash(table, data)
     victim = data.draw(st.integers(0, len(values) - 1))
     value = values[victim]
     cut = data.draw(st.integers(0, len(value) - 1))
-    kind = data.draw(st.sampled_from(["truncate", "extend", "magic", "layout", "length", "noise"]))
+    kind = data.draw(st.sampled_from(["truncate", "extend", "magic", "former", "layout", "noise"]))
     hostile = {
         "truncate": value[:cut],
         "extend": value + data.draw(st.binary(min_size=1, max_size=9)),
-        "magic": b"TLP\x02" + value[4:],
-        "layout": value[:4] + bytes(8 * [value[4] ^ 1]) + value[12:],
-        "length": value[:12]
-        + struct.pack("<I", (len(value) + data.draw(st.integers(1, 2**32 - 1))) % 2**32)
-        + value[16:],
+        "magic": bytes([data.draw(st.sampled_from([0, 0x7A, 0xF9, 0xFC, 0xFF]))]) + value[1:],
+        "former": b"TLP\x01" + value,
+        "layout": value[:1] + bytes([value[1] ^ 1]) + value[2:],
         "noise": data.draw(st.binary(max_size=200)),
     }[kind]
     values[victim] = hostile
@@ -83,14 +92,60 @@ def test_damaged_bytes_are_refused_or_read_as_a_row_but_never_crash(table, data)
     assert f"key {victim} " in str(caught.value)
 
 
-@pytest.mark.parametrize("offset", [0, 4])
-def test_oversized_lengths_inside_the_tail_are_refused(offset: int) -> None:
+@pytest.mark.parametrize(
+    "tail", [b"\x00\x04xyz", b"\x00\xff\xff\xff\xff\xffxyz", b"\x00\xff\x03\x00", b"\x00", b"\x04\x03xyz", b""]
+)
+def test_oversized_lengths_inside_the_tail_are_refused(tail: bytes) -> None:
     layout = Layout("view", 1, (Column("a", "string"), Column("b", "string")))
     (value,) = encode_many(layout, np.zeros((1, 4), np.int64), np.zeros((1, 0)), tails=[[b"", b"xyz"]])
-    start = layout.fixed_bytes + offset
-    hostile = value[:start] + struct.pack("<I", 0xFFFFFFFF) + value[start + 4 :]
+    assert value.endswith(b"\x00\x03xyz")
     with pytest.raises(IntegrityError, match="damaged"):
-        decode_many(layout, [hostile])
+        decode_many(layout, [value[:-5] + tail])
+
+
+BOUNDS = [150, 151, 16_534, 16_535, 1_589_398, 1_589_399, *(1 << bits for bits in range(8, 64, 8))]
+EDGES = st.sampled_from(
+    [
+        UNKNOWN,
+        UNKNOWN + 1,
+        2**63 - 1,
+        *(sign * bound + step for bound in BOUNDS for sign in (-1, 1) for step in (-1, 0, 1)),
+    ]
+)
+TIMES = st.builds(RowTimes, *[EDGES | INT64 | st.integers(-300, 300)] * 4)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(TIMES, min_size=2, max_size=40))
+def test_values_sort_as_their_rows_rank(rows: list[RowTimes]) -> None:
+    values = encode_many(Layout("view", 1, ()), np.array(rows, dtype=np.int64), np.zeros((len(rows), 0)))
+    assert [row_times(value) for value in values] == rows
+    for (one, a), (other, b) in itertools.combinations(zip(rows, values, strict=True), 2):
+        assert (one < other) == (a < b)
+        assert (one == other) == (a == b)
+
+
+def test_a_value_costs_its_numbers_and_few_bytes_more() -> None:
+    layout = Layout.of_floats("view", 1, [f"f{i}" for i in range(100)])
+    second, minute = 1_000_000, 60_000_000
+    bar = 1_362_182_400 * second
+    times = [
+        (bar, 0, bar, bar + 1_500_000),  # a bar that is computed within a second and a half
+        (bar + 123_456, 40_000_000, bar + 123_456 + 900, bar + 125_000),  # a trade
+        (bar, 7, bar + 15 * minute, bar + 4_000 * 86_400 * second),  # history that is loaded years later
+    ]
+    nulls = np.zeros((3, 100), np.bool_)
+    nulls[2, 99] = True
+    values = encode_many(layout, np.array(times, np.int64), np.ones((3, 100)), nulls=nulls)
+    assert [len(value) - 800 for value in values] == [17, 23, 6 + 6 + 1 + 5 + 8 + 13]
+
+
+def test_values_of_the_former_version_are_named_with_their_remedy() -> None:
+    layout = Layout.of_floats("daily", 3, ["a"])
+    former = b"TLP\x01" + bytes(60)
+    for read in (layout_id, row_times, lambda value: decode_many(layout, [value])):
+        with pytest.raises(IntegrityError, match=r"codec version 1.*tapeline rebuild-online"):
+            read(former)
 
 
 def test_unknown_layout_is_named() -> None:
@@ -115,12 +170,23 @@ def test_null_is_not_nan_and_integers_are_exact() -> None:
     assert np.isnan(numbers[1, 2])
 
 
-def test_number_block_is_read_in_place() -> None:
-    layout = Layout.of_floats("view", 1, [f"f{i}" for i in range(100)])
-    rows = decode_many(layout, encode_many(layout, np.zeros((50, 4), np.int64), np.ones((50, 100))))
-    assert rows.slots.base is not None
-    assert not rows.slots.flags.owndata
-    assert layout.fixed_bytes == 48 + 16 + 800
+def test_values_are_read_where_they_lie() -> None:
+    layout = Layout.of_floats("view", 1, ["a", "b"])
+    one, two = encode_many(layout, np.zeros((2, 4), np.int64), np.array([[1.0, 2.0], [3.0, 4.0]]))
+    data = np.frombuffer(bytearray(b"..." + one + b"." + two), dtype=np.uint8)
+    places = np.array([3, 0, 4 + len(one)]), np.array([len(one), -1, len(two)])
+    found = Found(data, *places)
+    assert found.values() == [one, None, two]
+    assert np.array_equal(decode_many(layout, found).slots, [[1.0, 2.0], [np.nan] * 2, [3.0, 4.0]], equal_nan=True)
+    assert decode_many(layout, found.at([2, 0])).slots[:, 0].tolist() == [3.0, 1.0]
+    assert found.at(slice(1, 3)).values() == [None, two]
+
+
+def test_a_row_of_no_columns_is_told_from_none() -> None:
+    layout = Layout("view", 1, ())
+    rows = decode_many(layout, [None, *encode_many(layout, np.ones((1, 4), np.int64), np.zeros((1, 0)))])
+    assert rows.found.tolist() == [False, True]
+    assert rows.any_null
 
 
 @pytest.mark.parametrize(
@@ -180,9 +246,9 @@ def test_different_composite_entities_have_different_keys(pairs) -> None:
 
 
 def test_entity_keys_are_readable_and_do_not_depend_on_the_order_given() -> None:
-    assert entity_key({"symbol": "AAPL"}) == b"s4:AAPL"
+    assert entity_key({"symbol": "AAPL"}) == b"{s4:AAPL}"
     assert entity_key({"venue": "XNAS", "account": 42}) == entity_key({"account": 42, "venue": "XNAS"})
-    assert entity_key({"venue": "XNAS", "account": 42}) == b"i2:42s4:XNAS"
+    assert entity_key({"venue": "XNAS", "account": 42}) == b"{i2:42s4:XNAS}"
     assert view_prefix("tapeline", "daily", 2) == b"tl:tapeline:daily@2:"
     assert glob(b"tl:p[1]:*\\") == rb"tl:p\[1\]:\*\\*"
 
@@ -194,7 +260,7 @@ def test_what_cannot_be_an_entity_is_refused(value) -> None:
 
 
 @pytest.mark.parametrize(
-    ("project", "view", "version"), [("a:b", "v", 1), ("p", "v@2", 1), ("p", "", 1), ("p", "v", -1)]
+    ("project", "view", "version"), [("a:b", "v", 1), ("p", "v@2", 1), ("p", "v{}", 1), ("p", "", 1), ("p", "v", -1)]
 )
 def test_names_that_would_make_keys_ambiguous_are_refused(project: str, view: str, version: int) -> None:
     with pytest.raises(ParameterError):

@@ -66,5 +66,5 @@ def test_the_position_stands_where_the_redis_script_reads_it() -> None:
 
 
 def test_keys_of_different_entities_differ() -> None:
-    assert state_key("p", "daily", 1, "AAPL") == b"tl:p:state:daily@1:s4:AAPL"
+    assert state_key("p", "daily", 1, "AAPL") == b"tl:p:state:daily@1:{s4:AAPL}"
     assert state_key("p", "daily", 1, "A") != state_key("p", "daily", 11, "A")

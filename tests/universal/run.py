@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sysconfig
@@ -23,7 +24,18 @@ from tests.universal.source import FEAST_VERSION, NoSourceError, copy_tests
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 PLUGIN = HERE / "plugin"
-FOLDER = "tests/integration/offline_store"
+OFFLINE = ("tests/integration/offline_store",)
+ONLINE = tuple(
+    f"tests/integration/online_store/{name}.py"
+    for name in (
+        "test_universal_online",
+        "test_universal_online_types",
+        "test_universal_e2e",
+        "test_push_features_to_online_store",
+    )
+)
+"""The others of that folder are each about one of Feast's own stores."""
+ONLINE_STORE = "tapeline_online"
 RUN_S = 1_800
 _FILE_STORE = "LOCAL:File:"
 """In the name of a test that Feast runs with its file store whatever the configuration."""
@@ -54,7 +66,8 @@ def main(stores: Sequence[str] = ()) -> int:
         servers = SessionServers()
         try:
             url = _database(servers)
-            return max(_judge(store, _run(python, folder, store, url)) for store in stores or EXPLAINED)
+            online = servers.redis_url(0)
+            return max(_judge(store, _run(python, folder, store, url, online)) for store in stores or EXPLAINED)
         finally:
             servers.close()
 
@@ -79,21 +92,25 @@ def _database(servers: SessionServers) -> str:
     return url
 
 
-def _run(python: Path, folder: Path, store: str, url: str) -> list[Outcome]:
+def _run(python: Path, folder: Path, store: str, url: str, online: str) -> list[Outcome]:
     report = folder / f"{store}.xml"
+    of_online_store = store == ONLINE_STORE
+    packed = {"type": "tapeline.feast_ext.PackedRedisOnlineStore", "connection_string": online, "clock": "live"}
     environment = os.environ | {
         "UNIVERSAL_URL": url,
-        "UNIVERSAL_STORE": store,
+        "UNIVERSAL_STORE": "tapeline" if of_online_store else store,
+        **({"UNIVERSAL_ONLINE": json.dumps(packed)} if of_online_store else {}),
         "FULL_REPO_CONFIGS_MODULE": "tapeline_universal",
         "FEAST_IS_LOCAL_TEST": "True",
         "IS_TEST": "True",
         "TAPELINE_HOME": str(folder / "home"),
         "PYTHONPATH": os.pathsep.join(map(str, (PLUGIN, ROOT / "platform", ROOT / "serving"))),
     }
-    ignored = [f"--ignore={FOLDER}/{file}" for file in LEFT_OUT]
+    files = ONLINE if of_online_store else OFFLINE
+    ignored = [f"--ignore={OFFLINE[0]}/{file}" for file in LEFT_OUT]
     ended = subprocess.run(
         [python, "-m", "pytest", "-c", PLUGIN / "pytest.ini", f"--rootdir={folder}", "--integration", "-q", "-n", "2",
-         "--tb=short", "-W", "ignore", f"--junitxml={report}", *ignored, FOLDER],
+         "--tb=short", "-W", "ignore", f"--junitxml={report}", *ignored, *files],
         cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=RUN_S,
     )  # fmt: skip
     if not report.exists():
@@ -120,7 +137,7 @@ def _judge(store: str, outcomes: Iterable[Outcome]) -> int:
     counts: Counter[str] = Counter()
     used, unexplained = set(), 0
     for outcome in outcomes:
-        if _FILE_STORE in outcome.test:
+        if _FILE_STORE in outcome.test and store != ONLINE_STORE:
             counts["of Feast's file store only, not counted"] += 1
             continue
         counts[outcome.result] += 1

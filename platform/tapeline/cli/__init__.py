@@ -13,7 +13,7 @@ from tapeline.cli.faults import as_tapeline_error
 
 COMMAND_MODULES = (
     "servers", "ingest", "quarantine", "features", "backfill", "store", "export", "leakcheck", "versions", "lineage",
-    "rows", "vintage", "quality", "train", "serve", "demo", "backup",
+    "rows", "vintage", "quality", "train", "serve", "demo", "backup", "online", "stream", "live", "top", "verify",
 )  # fmt: skip
 
 

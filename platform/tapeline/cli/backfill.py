@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from functools import partial
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tapeline.cli.app import JsonOption, emit, notices, progress
 from tapeline.cli.vintage import AsOfOption, asked_vintage
-from tapeline.core.errors import EmptyDataError
+from tapeline.core.errors import EmptyDataError, ParameterError
+
+if TYPE_CHECKING:
+    import psycopg
+    import redis
+
+    from tapeline.core.settings import Settings
+    from tapeline.features.view import FeatureViewSpec
 
 views_app = typer.Typer(help="See the feature views and what is registered of them.", no_args_is_help=True)
 
@@ -33,6 +43,21 @@ def backfill(
     plan: Annotated[
         bool, typer.Option("--plan", help="Show what is missing and why, by view and symbol; compute nothing.")
     ] = False,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            "--ray",
+            metavar="ADDRESS",
+            help="Divide the symbols over a Ray cluster: 'local' for one on this machine while it is needed, 'auto', HOST:PORT"
+            " or ray://HOST:PORT.",
+        ),
+    ] = None,
+    ray_tasks: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Most Ray tasks, each with a connection to the database, at a time; by default two a processor."
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Compute features over all raw rows that a view has not seen yet, corrections included.
@@ -42,42 +67,25 @@ def backfill(
     if plan:
         _show_plan(views, symbol, as_json=as_json)
         return
-    from tapeline.compute import backfill as run
+    if ray is None and ray_tasks is not None:
+        raise ParameterError("--ray-tasks is for back-fills on Ray", remedy="Give --ray local or an address, too")
     from tapeline.core.settings import get_settings
     from tapeline.features.catalogue import VIEWS, view
-    from tapeline.lineage.openlineage import backfill_datasets, job_run
     from tapeline.storage.migrations import require_schema
     from tapeline.storage.postgres import connect
     from tapeline.storage.redis import connect_redis
 
     settings = get_settings()
-    specs = [view(name) for name in views] if views else list(VIEWS)
+    specs = [view(name) for name in views] if views else VIEWS
     client = connect_redis(settings) if online else None
-    reports: list[dict[str, Any]] = []
     try:
         with connect(settings) as connection:
             require_schema(connection)
-            for spec in specs:
-                try:
-                    place = f"{spec.name}@{spec.version}"
-                    with progress(f"{place}: entities") as advance, job_run(f"backfill.{place}", settings) as told:
-                        report = run(
-                            connection,
-                            spec,
-                            symbols=symbol,
-                            redis=client,
-                            project=settings.project,
-                            on_entity=advance,
-                        )
-                        told.describe(
-                            partial(backfill_datasets, connection, spec.name, spec.version, rows=report.rows_added)
-                        )
-                except EmptyDataError as error:
-                    if views:
-                        raise
-                    notices.print(f"{spec.name}@{spec.version} was left out: {error}", markup=False, highlight=False)
-                else:
-                    reports.append(report.as_dict())
+            with nullcontext() if ray is None else _quiet_cluster(ray, settings):
+                reports = _run(
+                    connection, specs, symbol, client, settings,
+                    on_ray=ray is not None, tasks_max=ray_tasks, leave_out_empty=not views,
+                )  # fmt: skip
     finally:
         if client is not None:
             client.close()
@@ -92,6 +100,50 @@ def backfill(
         title="Back-fill: rows of each view",
         empty="No view has rows to compute from. Ingest some first: tapeline ingest us-daily",
     )
+
+
+@contextmanager
+def _quiet_cluster(address: str, settings: Settings) -> Iterator[None]:
+    """Be connected to a Ray cluster; what Ray prints, such as that a worker died, goes to standard error."""
+    from tapeline.compute import ray_cluster
+
+    with redirect_stdout(sys.stderr), ray_cluster(address, settings):
+        yield
+
+
+def _run(
+    connection: psycopg.Connection[Any],
+    specs: Sequence[FeatureViewSpec],
+    symbols: list[str] | None,
+    client: redis.Redis | None,
+    settings: Settings,
+    *,
+    on_ray: bool,
+    tasks_max: int | None,
+    leave_out_empty: bool,
+) -> list[dict[str, Any]]:
+    """Fill one view after another; what was done for each."""
+    from tapeline.compute import BackfillReport, backfill_on_ray
+    from tapeline.compute import backfill as backfill_here
+    from tapeline.lineage.openlineage import backfill_datasets, job_run
+
+    fill: Callable[..., BackfillReport] = partial(backfill_on_ray, tasks_max=tasks_max) if on_ray else backfill_here
+    reports: list[dict[str, Any]] = []
+    for spec in specs:
+        place = f"{spec.name}@{spec.version}"
+        try:
+            with progress(f"{place}: entities") as advance, job_run(f"backfill.{place}", settings) as told:
+                report = fill(
+                    connection, spec, symbols=symbols, redis=client, project=settings.project, on_entity=advance
+                )
+                told.describe(partial(backfill_datasets, connection, spec.name, spec.version, rows=report.rows_added))
+        except EmptyDataError as error:
+            if not leave_out_empty:
+                raise
+            notices.print(f"{place} was left out: {error}", markup=False, highlight=False)
+        else:
+            reports.append(report.as_dict())
+    return reports
 
 
 def _show_plan(names: list[str] | None, symbols: list[str] | None, *, as_json: bool) -> None:

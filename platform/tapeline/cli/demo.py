@@ -13,6 +13,7 @@ import typer
 
 from tapeline.cli.app import console, emit
 from tapeline.cli.demo_steps import ServerProcess, StepError, Steps
+from tapeline.cli.demo_stream import HISTORY_UNTIL, Streamed, stream_trades
 from tapeline.cli.demo_vintage import LateCorrection, correct_late
 from tapeline.core.errors import ConfigurationError, MissingExtraError
 from tapeline.core.settings import get_settings
@@ -52,6 +53,7 @@ class DemoRun:
     live: list[Prediction] = field(default_factory=list)
     live_values: int = 0
     verified: dict[str, Any] = field(default_factory=dict)
+    stream: Streamed = field(default_factory=Streamed)
     late: LateCorrection = field(default_factory=LateCorrection)
     seconds: float = 0.0
 
@@ -93,7 +95,7 @@ def demo(
     console.print(run.trained["verdict"], style="italic", highlight=False)
     console.print(f"Report: {report.resolve()}", highlight=False, soft_wrap=True)
     same = run.rebuilt["content_sha256"] == run.dataset["content_sha256"]
-    if run.verified["mismatches"] or not same or not run.late.holds:
+    if run.verified["mismatches"] or not same or not run.stream.holds or not run.late.holds:
         raise typer.Exit(1)
 
 
@@ -121,6 +123,7 @@ def _walk(steps: Steps, home: Path, repository: Path) -> DemoRun:
         with Client(server.target) as client:
             _requests(steps, run, client)
     _proof(steps, run, home)
+    run.stream = stream_trades(steps, home)
     run.late = correct_late(steps, home, VIEW, EXPORT)
     return run
 
@@ -129,7 +132,7 @@ def _history(steps: Steps, run: DemoRun, repository: Path) -> None:
     run.daily = steps.tapeline("ingest", "us-daily", "--until", LAST_INGESTED)
     steps.say(f"{run.daily['rows_added']:,} daily bars of {len(run.daily['symbols'])} shares, "
               f"{run.daily['splits_added']} splits; {run.daily['quarantined']} quarantined, {len(run.daily['gaps'])} missing sessions")  # fmt: skip
-    run.trades = steps.tapeline("ingest", "cme-trades")
+    run.trades = steps.tapeline("ingest", "cme-trades", "--until", HISTORY_UNTIL)
     steps.say(f"{run.trades['rows_added']:,} trades of the E-mini S&P 500; {run.trades['quarantined']} quarantined")
     run.views = steps.tapeline("backfill")
     for view in run.views:
@@ -267,6 +270,7 @@ def summary(run: DemoRun) -> list[tuple[str, str]]:
         ("served values replayed", f"{run.verified['values']:,} of {run.verified['vectors']:,} vectors"),
         ("mismatches", f"{run.verified['mismatches']}"),
         ("live = batch", f"{run.live_values} values, bit for bit"),
+        *run.stream.summary(),
         *run.late.summary(),
         ("time", f"{run.seconds:.0f} s"),
     ]

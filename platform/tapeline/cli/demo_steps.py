@@ -40,6 +40,13 @@ class Steps:
         self.folder = folder
         self.done: list[tuple[str, float]] = []
 
+    def with_environment(self, more: Mapping[str, str]) -> Steps:
+        """The same, with more in the environment; what it runs is remembered here."""
+        other = Steps(more, self.folder)
+        other.environment = self.environment | dict(more)
+        other.done = self.done
+        return other
+
     def tapeline(self, *arguments: str) -> Any:
         """Run a ``tapeline`` command with ``--json`` and parse what it prints."""
         shown = f"tapeline {shlex.join(arguments)}"

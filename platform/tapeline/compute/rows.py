@@ -16,7 +16,7 @@ from tapeline.features.view import FeatureViewSpec, LongerBars
 
 AVAILABLE_SLOT = 3
 """Place of the running available time, as int64 bits, in a plan's state; see ``tapeline.features.state``."""
-_BAR_VALUES = ("start", "open", "high", "low", "close", "volume")
+BAR_VALUES = ("start", "open", "high", "low", "close", "volume")
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,14 @@ class AvailableFloor:
     def apply(self, event_us: Integers, available_us: Integers) -> Integers:
         """Available times with the floor under them."""
         return np.where(event_us >= self.from_event_us, np.maximum(available_us, self.at_us), available_us)
+
+
+def bar_times(bars: Floats) -> tuple[Integers, Integers, Integers]:
+    """Event, sequence and available time of the rows of built bars, (B, 13)."""
+    event, sequence, available = (
+        column_of(bars, name).astype(np.int64) for name in ("end_us", "last_sequence", "available_us")
+    )
+    return event, sequence, available
 
 
 class RowRunner:
@@ -155,13 +163,34 @@ class RowRunner:
     def _run_built(
         self, state: EntityState, bars: Floats, builder: Floats, floor: AvailableFloor
     ) -> tuple[FinishedRows, EntityState]:
+        return self._run_plan(state, builder, *bar_times(bars), self.bar_columns(bars), floor)
+
+    def bar_columns(self, bars: Floats) -> dict[str, Floats]:
+        """What :meth:`plan_rows` takes of built bars, (B, 13)."""
         needed = {*self.plan.inputs} - {"session", *self.frames}
-        columns = {name: column_of(bars, name) for name in needed}
-        columns["start"] = column_of(bars, "start_us")
-        event, sequence, available = (
-            column_of(bars, name).astype(np.int64) for name in ("end_us", "last_sequence", "available_us")
-        )
-        return self._run_plan(state, builder, event, sequence, available, columns, floor)
+        return {name: column_of(bars, name) for name in needed} | {"start": column_of(bars, "start_us")}
+
+    def plan_rows(self, event_us: Integers, columns: Mapping[str, Floats]) -> Floats:
+        """The plan's rows (N, inputs) of bars of any entities.
+
+        Parameters
+        ----------
+        event_us
+            int64 (N,): ends of the bars.
+        columns
+            Each (N,): the plan's inputs apart from sessions and frames, and ``start``.
+        """
+        rows = np.empty((len(event_us), len(self.plan.inputs)))
+        for place, name in enumerate(self.plan.inputs):
+            if name == "session":
+                assert self._sessions is not None
+                rows[:, place] = self._sessions.number_of(columns["start"].astype(np.int64))
+            elif name in self.frames:
+                moment_us = event_us if self.plan.moments else event_us - 1
+                rows[:, place] = self._calendar.column(self.frames[name], moment_us)
+            else:
+                rows[:, place] = columns[name]
+        return rows
 
     def _run_stored(
         self,
@@ -175,7 +204,7 @@ class RowRunner:
     ) -> tuple[FinishedRows, EntityState]:
         position = self.plan.position(state.plan)
         previous = position.event_us if position.rows_seen else None
-        columns = dict(zip(_BAR_VALUES, values.T, strict=True))
+        columns = dict(zip(BAR_VALUES, values.T, strict=True))
         columns["split_ratio"] = split_ratios(previous, event_us, actions.event_us, actions.ratio)
         last = state.bars
         if self.plan.dividends:
@@ -194,16 +223,7 @@ class RowRunner:
         floor: AvailableFloor,
     ) -> tuple[FinishedRows, EntityState]:
         position = self.plan.position(state.plan)
-        rows = np.empty((len(event_us), len(self.plan.inputs)))
-        for place, name in enumerate(self.plan.inputs):
-            if name == "session":
-                assert self._sessions is not None
-                rows[:, place] = self._sessions.number_of(columns["start"].astype(np.int64))
-            elif name in self.frames:
-                moment_us = event_us if self.plan.moments else event_us - 1
-                rows[:, place] = self._calendar.column(self.frames[name], moment_us)
-            else:
-                rows[:, place] = columns[name]
+        rows = self.plan_rows(event_us, columns)
         available_us = floor.apply(event_us, available_us)
         if (
             position.rows_seen == 0 and position.available_us

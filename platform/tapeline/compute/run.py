@@ -2,63 +2,29 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
-from itertools import pairwise
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
 import psycopg
 import redis as redis_library
 from psycopg.pq import TransactionStatus
 
-from tapeline.compute.computed import NewRows, Stored
-from tapeline.compute.judging import block_of
-from tapeline.compute.reading import (
-    BEGINNING_US,
-    END_US,
-    Change,
-    choose_symbols,
-    declared_lag_us,
-    read_actions,
-    read_all_actions,
-    read_changes,
-    read_versions,
-    source_symbols,
-)
-from tapeline.compute.replay import Checkpoint, EntityHistory, Replayed, replay
-from tapeline.compute.rows import EntityState, RowRunner
-from tapeline.compute.writing import WRITERS_MAX, ComputedEntity, write_entities
+from tapeline.compute.entities import ENTITIES_MAX, RAW_ROWS_MAX, Done, Means, compute_entities
+from tapeline.compute.reading import choose_symbols, declared_lag_us, read_all_actions, source_symbols
+from tapeline.compute.writing import WRITERS_MAX
 from tapeline.core.errors import ParameterError, UnavailableError
 from tapeline.core.settings import get_settings
 from tapeline.core.timestamps import to_us
-from tapeline.features.versions import Integers, naming
 from tapeline.features.view import FeatureViewSpec
 from tapeline.lineage import record_view
-from tapeline.quality.gate import Judgement, judge, refusals_recorded
 from tapeline.storage.actions import publish_actions
-from tapeline.storage.feature_tables import qualified_name, read_stored, register_view
+from tapeline.storage.feature_tables import qualified_name, register_view
 from tapeline.storage.retrying import write_faults
-from tapeline.storage.snapshots import (
-    Progress,
-    find_bases,
-    newest_states,
-    publish_states,
-    read_progress,
-)
-from tapeline.storage.state_codec import SavedState
-from tapeline.storage.turns import turn
+from tapeline.storage.snapshots import newest_states, publish_states
+from tapeline.storage.turns import Turn, shared_turn
 
-RAW_ROWS_MAX = 2_000_000
-"""New raw rows that are held in memory at once."""
-ENTITIES_MAX = 256
-"""Entities that are computed and written together."""
-SNAPSHOTS_PER_RUN_MAX = 16
-_BAR_SPACING = 256
-_TRADE_SPACING = 16_384
 # The safe horizon lies this far in the past even when nobody writes.
 _HORIZON_MARGIN_S = 0.012
 
@@ -109,15 +75,26 @@ class BackfillReport:
         return asdict(self)
 
 
-@dataclass
-class _Totals:
-    changed: set[str]
-    read: int = 0
-    computed: int = 0
-    added: int = 0
-    snapshots: int = 0
-    judged: float = 0.0
-    told: list[str] = field(default_factory=list)
+@dataclass(frozen=True)
+class Begun:
+    """A back-fill that has its turn.
+
+    Attributes
+    ----------
+    turn
+        The view's turn, under which others may do a part.
+    symbols
+        The entities to bring up, in order.
+    lag_us
+        The source's declared lag.
+    horizon_us
+        A moment up to which everything recorded is visible to what is read from now on.
+    """
+
+    turn: Turn
+    symbols: tuple[str, ...]
+    lag_us: int
+    horizon_us: int
 
 
 def backfill(
@@ -183,6 +160,34 @@ def backfill(
     >>> from tapeline.features.catalogue import view
     >>> report = backfill(connection, view("daily_technical"))  # doctest: +SKIP
     """
+
+    def work(begun: Begun) -> Done:
+        return compute_entities(
+            connection,
+            spec,
+            begun.symbols,
+            lag_us=begun.lag_us,
+            horizon_us=begun.horizon_us,
+            means=Means(raw_rows_max, writers),
+            on_entity=on_entity,
+        )
+
+    return backfill_by(work, connection, spec, symbols=symbols, redis=redis, project=project)
+
+
+def backfill_by(
+    work: Callable[[Begun], Done],
+    connection: psycopg.Connection[Any],
+    spec: FeatureViewSpec,
+    *,
+    symbols: Sequence[str] | None,
+    redis: redis_library.Redis | None,
+    project: str | None,
+) -> BackfillReport:
+    """A back-fill whose entities are computed by ``work``, once, while the view's turn is held.
+
+    Parameters and errors are those of :func:`backfill`.
+    """
     started = time.perf_counter()
     if connection.info.transaction_status != TransactionStatus.IDLE:
         raise ParameterError("the connection is in a transaction", remedy="Commit it, or use another connection")
@@ -190,52 +195,69 @@ def backfill(
         if registered := register_view(connection, spec):
             record_view(connection, spec)
     # Two runs over one view version would both add what they miss.
-    with write_faults(qualified_name(spec)), turn(connection, f"backfill:{spec.table}"):
+    with write_faults(qualified_name(spec)), shared_turn(connection, f"backfill:{spec.table}") as turn:
         with connection.transaction():
             chosen = choose_symbols(symbols, source_symbols(connection, spec), spec)
             lag_us = declared_lag_us(connection, spec)
-        runner = RowRunner(spec, lag_us)
-        horizon_us = _horizon_us(connection)
-        totals = _Totals(set())
-        for start in range(0, len(chosen), ENTITIES_MAX):
-            group = chosen[start : start + ENTITIES_MAX]
-            _backfill_group(connection, spec, runner, group, horizon_us, raw_rows_max, writers, totals, on_entity)
-        published = 0 if redis is None else _publish(connection, spec, redis, project, chosen)
+        done = work(Begun(turn, tuple(chosen), lag_us, _horizon_us(connection)))
+        published = 0 if redis is None else publish(connection, spec, redis, project, chosen)
     return BackfillReport(
         view=spec.name,
         version=spec.version,
         table=qualified_name(spec),
         registered=registered,
         entities=len(chosen),
-        entities_changed=len(totals.changed),
-        rows_read=totals.read,
-        rows_computed=totals.computed,
-        rows_added=totals.added,
-        snapshots_added=totals.snapshots,
+        entities_changed=len(done.changed),
+        rows_read=done.rows_read,
+        rows_computed=done.rows_computed,
+        rows_added=done.rows_added,
+        snapshots_added=done.snapshots_added,
         states_published=published,
         seconds=time.perf_counter() - started,
-        quality=totals.judged / totals.added if totals.added else None,
-        quality_warnings=tuple(totals.told),
+        quality=done.judged / done.rows_added if done.rows_added else None,
+        quality_warnings=done.warnings,
     )
 
 
-def _publish(
+def publish(
     connection: psycopg.Connection[Any],
     spec: FeatureViewSpec,
     redis: redis_library.Redis,
-    project: str | None,
-    symbols: list[str],
+    project: str | None = None,
+    symbols: Sequence[str] | None = None,
 ) -> int:
-    """Write the newest states and all actions of entities to Redis; the number of states."""
+    """Write the newest states and all splits and dividends of entities to Redis; the number of states.
+
+    Parameters
+    ----------
+    connection, spec, redis, project
+        As of `backfill`.
+    symbols
+        Entities; all of the source if not given.
+
+    Raises
+    ------
+    UnavailableError
+        If Redis is away.
+    """
+    if symbols is None:
+        with connection.transaction():
+            symbols = source_symbols(connection, spec)
+    if not symbols:
+        return 0
     # What it says must have been recorded before the reading, not before the run.
     read_us = _horizon_us(connection)
-    with connection.transaction():
-        newest = newest_states(connection, spec, symbols)
-        actions = read_all_actions(connection, symbols)
     project = project or get_settings().project
+    published = 0
     try:
-        publish_actions(redis, project, actions, read_us)
-        return publish_states(redis, project, spec, newest)
+        for start in range(0, len(symbols), ENTITIES_MAX):
+            group = symbols[start : start + ENTITIES_MAX]
+            with connection.transaction():
+                newest = newest_states(connection, spec, group)
+                actions = read_all_actions(connection, group)
+            publish_actions(redis, project, actions, read_us)
+            published += publish_states(redis, project, spec, newest)
+        return published
     except redis_library.RedisError as error:
         raise UnavailableError(
             f"the newest states and corporate actions could not be written to Redis: {error}",
@@ -251,182 +273,3 @@ def _horizon_us(connection: psycopg.Connection[Any]) -> int:
         row = connection.execute("SELECT tapeline.safe_horizon()").fetchone()
     assert row is not None
     return to_us(row[0])
-
-
-def _backfill_group(
-    connection: psycopg.Connection[Any],
-    spec: FeatureViewSpec,
-    runner: RowRunner,
-    symbols: list[str],
-    horizon_us: int,
-    raw_rows_max: int,
-    writers: int,
-    totals: _Totals,
-    on_entity: Callable[[int], None] | None,
-) -> None:
-    waiting = symbols
-    while waiting:
-        with connection.transaction():
-            connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-            progress = read_progress(connection, spec, waiting)
-            changes = read_changes(connection, spec, waiting, progress, raw_rows_max)
-        if on_entity is not None and len(changes) < len(waiting):
-            on_entity(len(waiting) - len(changes))
-        again: list[str] = []
-        for batch in _batches(changes, raw_rows_max):
-            _backfill_batch(connection, spec, runner, batch, progress, horizon_us, writers, totals)
-            unfinished = [change.symbol for change in batch if change.until_us < END_US]
-            again += unfinished
-            if on_entity is not None:
-                on_entity(len(batch) - len(unfinished))
-        waiting = again
-
-
-def _batches(changes: list[Change], rows_max: int) -> Iterator[list[Change]]:
-    """Consecutive changes that fit into memory together; at least one each."""
-    batch: list[Change] = []
-    rows = 0
-    for change in changes:
-        size = min(change.rows, rows_max)
-        if batch and rows + size > rows_max:
-            yield batch
-            batch, rows = [], 0
-        batch.append(change)
-        rows += size
-    if batch:
-        yield batch
-
-
-def _backfill_batch(
-    connection: psycopg.Connection[Any],
-    spec: FeatureViewSpec,
-    runner: RowRunner,
-    changes: list[Change],
-    progress: dict[str, Progress],
-    horizon_us: int,
-    writers: int,
-    totals: _Totals,
-) -> None:
-    histories = _histories(connection, spec, runner, changes)
-    spacing = _TRADE_SPACING if spec.rows.raw == "trades" else _BAR_SPACING
-
-    def compute(change: Change, history: EntityHistory) -> Replayed:
-        with naming(change.symbol):
-            return replay(history, runner, spacing)
-
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:  # the kernels release the GIL
-        results = list(pool.map(compute, changes, histories))
-    histories_of = dict(zip((change.symbol for change in changes), histories, strict=True))
-
-    def judged(cursor: psycopg.Cursor[Any], names: list[str], entity: Integers, rows: NewRows) -> Judgement:
-        return judge(cursor, block_of(spec, runner, names, [histories_of[name] for name in names], entity, rows))
-
-    with refusals_recorded(connection):
-        written = write_entities(
-            connection,
-            spec,
-            [
-                ComputedEntity(
-                    change.symbol,
-                    result.rows,
-                    [_saved(runner, checkpoint, horizon_us) for checkpoint in _spread(result.checkpoints)],
-                    Progress(horizon_us, _known_us(change, history, progress.get(change.symbol))),
-                )
-                for change, history, result in zip(changes, histories, results, strict=True)
-            ],
-            writers,
-            judged,
-        )
-    totals.added += written.rows
-    totals.snapshots += written.snapshots
-    totals.judged += written.judged
-    totals.told += written.warnings
-    totals.changed.update(change.symbol for change in changes)
-    totals.read += sum(
-        int(np.count_nonzero(history.versions.available_us >= history.since_us)) for history in histories
-    )
-    totals.computed += sum(result.computed for result in results)
-
-
-def _histories(
-    connection: psycopg.Connection[Any], spec: FeatureViewSpec, runner: RowRunner, changes: list[Change]
-) -> list[EntityHistory]:
-    symbols = [change.symbol for change in changes]
-    with connection.transaction():
-        saved = find_bases(
-            connection, spec, symbols, [c.since_us for c in changes], [c.before_event_us for c in changes]
-        )
-    bases = [_checkpoint(runner, saved[symbol]) if symbol in saved else None for symbol in symbols]
-    after = [(base.event_us, base.sequence) if base else (BEGINNING_US, 0) for base in bases]
-    versions = read_versions(connection, spec, changes, after)
-    actions = read_actions(connection, spec, changes)
-    rows = read_stored(connection, spec, symbols, [_first_stored_us(runner, base) for base in bases])
-    stored: list[Stored | None] = [None] * len(changes)
-    if len(rows.entity):
-        ends = np.searchsorted(rows.entity, np.arange(len(changes) + 1))  # they come in the order of entities
-        stored = [
-            Stored(
-                rows.event_us[first:end],
-                rows.sequence[first:end],
-                rows.available_us[first:end],
-                rows.missing[first:end],
-                rows.outputs[first:end],
-            )
-            for first, end in pairwise(ends)
-        ]
-    return [
-        EntityHistory(version, action, change.since_us, base, table)
-        for version, action, change, base, table in zip(versions, actions, changes, bases, stored, strict=True)
-    ]
-
-
-def _first_stored_us(runner: RowRunner, base: Checkpoint | None) -> int:
-    """From which event on rows may be made again.
-
-    A base may come after the end of its unfinished bar, where the row at its key was retracted since: that bar, too, may have its
-    row already.
-    """
-    if base is None:
-        return BEGINNING_US
-    open_end_us = runner.open_bar_end_us(base.state)
-    return base.event_us if open_end_us is None else min(base.event_us, open_end_us)
-
-
-def _known_us(change: Change, history: EntityHistory, before: Progress | None) -> int:
-    """Everything of the entity that is available by this moment has been computed."""
-    if change.until_us < END_US:
-        return change.until_us - 1
-    known: list[int] = [change.since_us, *history.actions.available_us.tolist()]
-    if len(history.versions):
-        known.append(int(history.versions.available_us.max()))
-    if before is not None:
-        known.append(before.available_us)
-    return max(known)
-
-
-def _spread(checkpoints: tuple[Checkpoint, ...]) -> list[Checkpoint]:
-    """At most so many as a run may keep, evenly spread, the last among them."""
-    if len(checkpoints) <= SNAPSHOTS_PER_RUN_MAX:
-        return list(checkpoints)
-    places = np.linspace(0, len(checkpoints) - 1, SNAPSHOTS_PER_RUN_MAX).round().astype(int)
-    return [checkpoints[place] for place in np.unique(places)]
-
-
-def _saved(runner: RowRunner, checkpoint: Checkpoint, horizon_us: int) -> SavedState:
-    state = checkpoint.state
-    return SavedState(
-        plan_hash=runner.plan.hash,
-        event_us=checkpoint.event_us,
-        sequence=checkpoint.sequence,
-        available_us=checkpoint.known_us,
-        recorded_us=horizon_us,
-        rows_seen=runner.plan.position(state.plan).rows_seen,
-        plan_state=runner.plan.save(state.plan),
-        bar_state=state.bars,
-        outputs=state.outputs,
-    )
-
-
-def _checkpoint(runner: RowRunner, saved: SavedState) -> Checkpoint:
-    state = EntityState(runner.plan.restore(saved.plan_state), saved.bar_state, saved.outputs)
-    return Checkpoint(saved.event_us, saved.sequence, saved.available_us, state)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class TapelineError(Exception):
@@ -33,6 +34,16 @@ class TapelineError(Exception):
         place = f" ({where})" if where else ""
         hint = f". {remedy}" if remedy else ""
         super().__init__(f"{what}{place}{hint}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A subclass makes its message of facts; of an error that comes from another process there is the message only.
+        return _restored, (type(self), self.args), self.__dict__
+
+
+def _restored(kind: type[TapelineError], args: tuple[Any, ...]) -> TapelineError:
+    error = kind.__new__(kind)
+    error.args = args
+    return error
 
 
 class ConfigurationError(TapelineError):
@@ -111,6 +122,10 @@ class OutOfOrderError(TapelineError):
 
 class ContinuityError(TapelineError):
     """Rows that do not directly follow the state they are to continue: a gap or an overlap."""
+
+
+class FencedError(TapelineError):
+    """A worker writes for a partition that another one has taken over; it must stop and begin anew."""
 
 
 class VintageError(TapelineError):

@@ -28,7 +28,7 @@ _OTHER_VARIABLES = frozenset({
     "MODEL", "POSTGRES_CPUS", "POSTGRES_MEMORY", "POSTGRES_MEMORY_LIMIT", "POSTGRES_PASSWORD", "POSTGRES_PORT",
     "REDIS_MAXMEMORY", "REDIS_MEMORY_LIMIT", "REDIS_PASSWORD", "REDIS_PORT", "SERVE_CPUS", "SERVE_MEMORY_LIMIT",
     # of the test suite
-    "REQUIRE_EDITIONS", "TEST_DOWNLOADS",
+    "REQUIRE_EDITIONS", "REQUIRE_REDIS", "TEST_DOWNLOADS",
 })  # fmt: skip
 """What may stand in the environment beside the settings; anything else is a misspelt setting."""
 

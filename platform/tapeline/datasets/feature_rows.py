@@ -121,7 +121,7 @@ def stored_rows(
     requests = distinct_requests(rows, ("symbol",), times_of(rows, "event_timestamp"))
     with connection.transaction():
         query = ViewQuery.of(connection, wanted, vintage_us=vintage_us)
-        with Inquiry.opened(connection, query, requests) as inquiry:
+        with Inquiry.of(connection, query, requests).keyed() as inquiry:
             outputs, columns = query.outputs(with_order=False)
             scan = query.scan(
                 inquiry.keys, inquiry.matches, outputs,

@@ -43,7 +43,8 @@ def estimate_lookups(inquiry: Inquiry, chunks: Chunks | None, rows_per_chunk: fl
     chunks
         Those of a hypertable.
     rows_per_chunk
-        How many rows each key has in one. The fewer, the more chunks a request is looked for in.
+        How many rows each key has in one. The fewer, the more chunks a request is looked for in: 0 gives the most that
+        it can cost.
     """
     requests = inquiry.requests
     outputs, columns = inquiry.query.outputs(with_order=False)

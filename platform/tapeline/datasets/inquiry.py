@@ -41,7 +41,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Inquiry:
-    """Requests to one view, with their distinct keys in a temporary table.
+    """Requests to one view.
 
     Attributes
     ----------
@@ -51,8 +51,6 @@ class Inquiry:
         The view.
     requests
         What is asked.
-    keys
-        Temporary table ``(id, k0, k1, …)`` of the distinct keys.
     matches
         The condition that ``s``, the view's table, and ``q``, a table with key columns, have the same keys.
     """
@@ -60,16 +58,24 @@ class Inquiry:
     connection: psycopg.Connection[Any]
     query: ViewQuery
     requests: Requests
-    keys: sql.Identifier
     matches: sql.Composable
 
     @classmethod
+    def of(cls, connection: psycopg.Connection[Any], query: ViewQuery, requests: Requests) -> Inquiry:
+        """Ask over this connection.
+
+        Raises
+        ------
+        InvalidDataError
+            If an entity column is of another type than the view's key.
+        """
+        return cls(connection, query, requests, query.key_condition(requests.keys.schema))
+
     @contextmanager
-    def opened(cls, connection: psycopg.Connection[Any], query: ViewQuery, requests: Requests) -> Iterator[Inquiry]:
-        """Send the distinct keys; the temporary table goes when the block ends."""
-        matches = query.key_condition(requests.keys.schema)
-        with sent_keys(connection, requests.keys) as keys:
-            yield cls(connection, query, requests, keys, matches)
+    def keyed(self, connection: psycopg.Connection[Any] | None = None) -> Iterator[KeyedInquiry]:
+        """Send the distinct keys, over this connection or another; the temporary table goes when the block ends."""
+        with sent_keys(connection or self.connection, self.requests.keys) as keys:
+            yield KeyedInquiry(connection or self.connection, self.query, self.requests, self.matches, keys)
 
     @contextmanager
     def sent(self, asked: NDArray[np.int64], *, indexed: bool = False) -> Iterator[sql.Identifier]:
@@ -96,6 +102,19 @@ class Inquiry:
             raise AssertionError("EXPLAIN gives one row")
         plan = (json.loads(row[0]) if isinstance(row[0], str) else row[0])[0]["Plan"]
         return float(plan["Total Cost"]), float(plan["Plan Rows"])
+
+
+@dataclass(frozen=True, slots=True)
+class KeyedInquiry(Inquiry):
+    """An inquiry whose distinct keys are in the database, for scans.
+
+    Attributes
+    ----------
+    keys
+        Temporary table ``(id, k0, k1, …)``.
+    """
+
+    keys: sql.Identifier
 
 
 @contextmanager

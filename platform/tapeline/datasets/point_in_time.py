@@ -31,6 +31,10 @@ from tapeline.storage.copy_reader import arrow_schema
 Method = Literal["auto", "lookup", "merge"]
 """How rows are found: by an index lookup for each request, by a scan and a merge, or by whichever costs less."""
 
+UNPLANNED_COST = 10_000.0
+"""Lookups that cost at most this, in PostgreSQL's units, are done without asking what a merge would cost: to find that out costs
+about a third of it."""
+
 TIME_NAMES = ("event_timestamp", "available_timestamp", "created_timestamp", "sequence")
 
 
@@ -142,13 +146,14 @@ def _take(
         _, columns = query.outputs(with_order=with_order)
         empty = Found(arrow_schema(columns).empty_table(), np.empty(0, dtype=np.int64))
         return _spread(empty, requests)
-    with Inquiry.opened(snapshot.connection, query, requests) as inquiry:
-        chunks = Chunks.of(snapshot.connection, query.selection)
-        if method != "lookup":
-            estimate = estimate_merge(inquiry, chunks)
+    inquiry = Inquiry.of(snapshot.connection, query, requests)
+    chunks = Chunks.of(snapshot.connection, query.selection)
+    if method == "merge" or (method == "auto" and estimate_lookups(inquiry, chunks, 0.0) > UNPLANNED_COST):
+        with inquiry.keyed() as keyed:
+            estimate = estimate_merge(keyed, chunks)
             if method == "merge" or estimate.cost < estimate_lookups(inquiry, chunks, estimate.rows_per_chunk):
-                return merge(inquiry, snapshot, chunks, estimate, with_order=with_order, bytes_max=bytes_max)
-        return _spread(look_up(inquiry, chunks, with_order=with_order, snapshot=snapshot), requests)
+                return merge(keyed, snapshot, chunks, estimate, with_order=with_order, bytes_max=bytes_max)
+    return _spread(look_up(inquiry, chunks, with_order=with_order, snapshot=snapshot), requests)
 
 
 def _spread(found: Found, requests: Requests) -> pa.Table:
@@ -203,8 +208,8 @@ def estimate_join(
             if len(requests) == 0:
                 continue
             query = ViewQuery.of(connection, selection, vintage_us=vintage_us)
-            with Inquiry.opened(snapshot.connection, query, requests) as inquiry:
-                chunks = Chunks.of(snapshot.connection, selection)
+            chunks = Chunks.of(snapshot.connection, selection)
+            with Inquiry.of(snapshot.connection, query, requests).keyed() as inquiry:
                 merging = estimate_merge(inquiry, chunks)
                 looking = estimate_lookups(inquiry, chunks, merging.rows_per_chunk)
             found.append(

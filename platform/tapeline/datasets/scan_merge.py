@@ -18,7 +18,7 @@ from psycopg import sql
 
 from tapeline.datasets.chunks import Chunks
 from tapeline.datasets.index_lookup import estimate_lookups, look_up
-from tapeline.datasets.inquiry import Inquiry
+from tapeline.datasets.inquiry import Inquiry, KeyedInquiry
 from tapeline.datasets.requests import Requests
 from tapeline.datasets.row_blocks import ColumnRoom, RowBlocks
 from tapeline.datasets.snapshot import Snapshot
@@ -69,7 +69,7 @@ class MergeEstimate:
     rows_per_chunk: float
 
 
-def estimate_merge(inquiry: Inquiry, chunks: Chunks | None) -> MergeEstimate:
+def estimate_merge(inquiry: KeyedInquiry, chunks: Chunks | None) -> MergeEstimate:
     """What the merge costs, in the cheaper of its two ways."""
     scanned, rows, later, spanned = _estimate_scan(inquiry, chunks)
     density = rows / (inquiry.requests.keys.num_rows * spanned)
@@ -81,7 +81,7 @@ def estimate_merge(inquiry: Inquiry, chunks: Chunks | None) -> MergeEstimate:
     return MergeEstimate(scanned + rows * each, rows, seeded=False, rows_per_chunk=density)
 
 
-def _estimate_scan(inquiry: Inquiry, chunks: Chunks | None) -> tuple[float, float, float, int]:
+def _estimate_scan(inquiry: KeyedInquiry, chunks: Chunks | None) -> tuple[float, float, float, int]:
     """What scanning costs, how many rows it gives, how many of them became visible after the first moment, and of how many chunks.
 
     Few became visible only after a later one's event, so as many are later as have later events.
@@ -108,14 +108,14 @@ def _estimate_scan(inquiry: Inquiry, chunks: Chunks | None) -> tuple[float, floa
     return scanned * factor + CHUNK_COST * count, rows * factor, rows * factor * later, count
 
 
-def _asked(inquiry: Inquiry, events_us: tuple[int, int] | None = None) -> tuple[float, float]:
+def _asked(inquiry: KeyedInquiry, events_us: tuple[int, int] | None = None) -> tuple[float, float]:
     """PostgreSQL's estimate of a scan's cost and rows, of some event times if given."""
     ids = (0, inquiry.requests.keys.num_rows - 1)
     return inquiry.estimate(_scan(inquiry, ids, seeded=False, events_us=events_us)[0])
 
 
 def merge(
-    inquiry: Inquiry,
+    inquiry: KeyedInquiry,
     snapshot: Snapshot,
     chunks: Chunks | None,
     estimate: MergeEstimate,
@@ -154,7 +154,7 @@ def merge(
     portions = list(_portions(requests, readers * rounds))
     seeds = _seeds(inquiry, chunks, columns) if estimate.seeded else None
 
-    def take(reader: Inquiry, portion: tuple[int, int]) -> None:
+    def take(reader: KeyedInquiry, portion: tuple[int, int]) -> None:
         _merge_portion(reader, portion, columns, rooms, seeds)
 
     if readers == 1 or len(portions) == 1:
@@ -168,7 +168,7 @@ def merge(
             shares = [portions[number :: len(connections)] for number in range(len(connections))]
 
             def read(number: int) -> None:
-                with Inquiry.opened(connections[number], inquiry.query, requests) as reader:
+                with inquiry.keyed(connections[number]) as reader:
                     for portion in shares[number]:
                         take(reader, portion)
 
@@ -190,7 +190,7 @@ def _portions(requests: Requests, count: int) -> Iterator[tuple[int, int]]:
 
 
 def _merge_portion(
-    inquiry: Inquiry,
+    inquiry: KeyedInquiry,
     portion: tuple[int, int],
     columns: list[Column],
     rooms: list[ColumnRoom],
@@ -249,13 +249,11 @@ def _first_moment(inquiry: Inquiry) -> Inquiry:
     keys, requests = inquiry.requests.keys, inquiry.requests
     numbers = np.arange(keys.num_rows, dtype=np.int64)
     moments = np.full(keys.num_rows, requests.times_us[0], dtype=np.int64)
-    return Inquiry(
-        inquiry.connection, inquiry.query, Requests(keys, numbers, moments, numbers), inquiry.keys, inquiry.matches
-    )
+    return Inquiry(inquiry.connection, inquiry.query, Requests(keys, numbers, moments, numbers), inquiry.matches)
 
 
 def _scan(
-    inquiry: Inquiry, ids: tuple[int, int], *, seeded: bool, events_us: tuple[int, int] | None = None
+    inquiry: KeyedInquiry, ids: tuple[int, int], *, seeded: bool, events_us: tuple[int, int] | None = None
 ) -> tuple[sql.Composable, list[Column]]:
     """The rows of some keys that requests might take: all of them, or what the seeds leave; or those of some event times."""
     query = inquiry.query

@@ -87,5 +87,6 @@ def _prepare(connection: psycopg.Connection[Any]) -> None:
     )
     # TimescaleDB's append in order of time proves for every lookup anew which chunks it may skip: twice a lookup's own work.
     connection.execute(
-        "SELECT set_config(name, 'off', true) FROM pg_settings WHERE name = 'timescaledb.enable_ordered_append'"
+        "SELECT set_config(name, 'off', true) FROM (VALUES ('timescaledb.enable_ordered_append')) AS setting(name)"
+        " WHERE current_setting(name, true) IS NOT NULL"
     )

@@ -1,7 +1,7 @@
 """Feast plug-ins, named by class path in any ``feature_store.yaml``; nothing else of Tapeline imports Feast.
 
 ``TimescaleOfflineStore`` with its source ``TimescaleSource`` and ``SavedDatasetTimescaleStorage``, and
-``PackedRedisOnlineStore``; ``adhoc_source`` makes a source of a namespace of ad-hoc features.
+``PackedRedisOnlineStore``; ``rebuild_online`` fills the latter from the former; ``adhoc_source`` makes a source of a namespace of ad-hoc features.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tapeline.feast_ext.offline_store import TimescaleOfflineStoreConfig as TimescaleOfflineStoreConfig
     from tapeline.feast_ext.online_store import PackedRedisOnlineStore as PackedRedisOnlineStore
     from tapeline.feast_ext.online_store import PackedRedisOnlineStoreConfig as PackedRedisOnlineStoreConfig
+    from tapeline.feast_ext.rebuild import rebuild_online as rebuild_online
     from tapeline.feast_ext.resolve import retrieval_plan as retrieval_plan
     from tapeline.feast_ext.saved_dataset import SavedDatasetTimescaleStorage as SavedDatasetTimescaleStorage
     from tapeline.feast_ext.saved_dataset import TimescaleLoggingDestination as TimescaleLoggingDestination
@@ -29,6 +30,7 @@ _HOMES = {
     "TimescaleOfflineStoreConfig": "offline_store",
     "TimescaleSource": "source",
     "adhoc_source": "adhoc",
+    "rebuild_online": "rebuild",
     "retrieval_plan": "resolve",
 }
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tapeline.core.errors import InvalidDataError
 from tapeline.feast_ext.packing import entity_parts
 from tapeline.feast_ext.source import TimescaleSource
-from tapeline.storage.keys import view_prefix
+from tapeline.storage.keys import entity_key_of_parts, view_prefix
 from tapeline.storage.packed import FLOAT_KINDS, UNKNOWN, Layout, encode_many
 
 _MOMENT = pa.timestamp("us", tz="UTC")
@@ -100,7 +100,10 @@ def pack_table(
         for key, column in zip(sorted(types), columns.join_keys, strict=True)
     ]
     prefix = view_prefix(project, layout.view, layout.version)
-    keys = [prefix + b"".join(part) for part in zip(*parts, strict=True)]
+    if len(parts) == 1:
+        keys = [b"%b{%b}" % (prefix, part) for part in parts[0]]
+    else:
+        keys = [prefix + entity_key_of_parts(values) for values in zip(*parts, strict=True)]
     return list(zip(keys, encode_many(layout, times, slots, nulls=nulls, tails=tails), strict=True))
 
 

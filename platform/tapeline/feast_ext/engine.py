@@ -6,8 +6,8 @@ is told of in ``feature_store.yaml`` by::
     batch_engine:
       type: tapeline.feast_ext.engine.PackedComputeEngine
 
-and takes plain feature views from a ``TimescaleSource`` to a ``PackedRedisOnlineStore`` by itself: the newest row of each
-entity, with its sequence and available time. Of a Tapeline view it brings every version that is not retired, so that
+and takes plain feature views from a ``TimescaleSource`` to a ``PackedRedisOnlineStore`` by itself (see ``materialize``):
+the newest row of each entity, with its sequence and available time, rows that arrived late included. Of a Tapeline view it brings every version that is not retired, so that
 each can be read and a rollback finds its values. Anything else (transformations, aggregations, other stores) it leaves to
 the local engine, whose subclass it is.
 """
@@ -26,7 +26,8 @@ from feast.repo_config import FeastConfigBaseModel
 
 from tapeline.core.errors import ParameterError
 from tapeline.core.settings import get_settings
-from tapeline.feast_ext.arrow_rows import SourceColumns
+from tapeline.feast_ext.materialize import Materializer, is_plain
+from tapeline.feast_ext.offline_store import TimescaleOfflineStoreConfig
 from tapeline.feast_ext.online_store import PackedRedisOnlineStore
 from tapeline.feast_ext.promoted import database_of, live_versions
 from tapeline.feast_ext.selection import VERSION_TAG, view_version
@@ -75,13 +76,9 @@ class PackedComputeEngine(LocalComputeEngine):
 
     def _is_plain(self, view: Any) -> bool:
         return (
-            type(view) is FeatureView
-            and isinstance(view.batch_source, TimescaleSource)
+            is_plain(view)
             and isinstance(self.online_store, PackedRedisOnlineStore)
-            and bool(view.entity_columns)
-            and view.online
-            and not view.offline
-            and not view.enable_validation
+            and isinstance(self.repo_config.offline_store, TimescaleOfflineStoreConfig)
         )
 
     def _versions(self, view: FeatureView, registry: BaseRegistry, project: str) -> list[FeatureView]:
@@ -100,17 +97,14 @@ class PackedComputeEngine(LocalComputeEngine):
                 where=f"materialization of {view.name}",
                 remedy="Say where the first run begins: feast materialize START END; incremental ones then continue it",
             )
-        assert view.batch_source is not None
         assert isinstance(store, PackedRedisOnlineStore)
-        columns = SourceColumns.of(view)
-        rows = self.offline_store.pull_latest_from_table_or_query(
-            config=self.repo_config,
-            data_source=view.batch_source,
-            join_key_columns=list(columns.join_keys),
-            feature_name_columns=[*columns.features, *columns.more_times],
-            timestamp_field=columns.event,
-            created_timestamp_column=columns.created,
-            start_date=task.start_time,
-            end_date=task.end_time,
-        )
-        store.write_table(self.repo_config, view, rows.to_arrow(), columns)
+        # How many entities there will be is not known before they are read: it shows how many, and how fast.
+        bar = task.tqdm_builder(None) if task.tqdm_builder is not None else None  # type: ignore[arg-type]
+        try:
+            if bar is not None:
+                bar.set_description(f"{view.name}@{view_version(view)}")
+            materializer = Materializer(self.repo_config, store)
+            materializer.materialize(view, task.start_time, task.end_time, show=bar.update if bar is not None else None)
+        finally:
+            if bar is not None:
+                bar.close()

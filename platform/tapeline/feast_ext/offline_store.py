@@ -326,6 +326,24 @@ class TimescaleOfflineStore(OfflineStore):
         write_log(_settings(config).connect, destination.table, source.get_schema(registry), rows)
 
 
+def require_created_column(
+    settings: TimescaleOfflineStoreConfig, source: TimescaleSource, created_column: str | None, asked_us: int | None
+) -> None:
+    """Refuse to read the past of a source that does not know it.
+
+    Raises
+    ------
+    VintageError
+        If somebody chose a vintage and the source has no created column.
+    """
+    if not created_column and settings.reads_the_past(asked_us):
+        raise VintageError(
+            "it has no created column, so nothing tells what had been recorded by a vintage",
+            where=f"data source {source.name}",
+            remedy="Name the source's created_timestamp_column, or ask for no vintage",
+        )
+
+
 def _settings(config: RepoConfig) -> TimescaleOfflineStoreConfig:
     settings = config.offline_store
     if not isinstance(settings, TimescaleOfflineStoreConfig):
@@ -344,12 +362,7 @@ def _pull(
     created_column: str | None,
 ) -> TimescaleRetrievalJob:
     asked_us = current_vintage()
-    if not created_column and settings.reads_the_past(asked_us):
-        raise VintageError(
-            "it has no created column, so nothing tells what had been recorded by a vintage",
-            where=f"data source {source.name}",
-            remedy="Name the source's created_timestamp_column, or ask for no vintage",
-        )
+    require_created_column(settings, source, created_column, asked_us)
     return TimescaleRetrievalJob(
         lambda connection: read_query(connection, statement(settings.vintage_us(connection, asked_us))),
         settings.connect,

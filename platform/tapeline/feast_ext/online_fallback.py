@@ -19,6 +19,7 @@ from feast.repo_config import RepoConfig
 from tapeline.feast_ext.online_plan import RequestPlan, ViewPlan, projected_name
 from tapeline.feast_ext.online_response import ViewResult, add_version_metadata
 from tapeline.feast_ext.packing import entity_part
+from tapeline.storage.packed import Found
 
 if TYPE_CHECKING:
     from tapeline.feast_ext.online_clients import Clients
@@ -44,7 +45,7 @@ class FeastPath(ABC):
         """What to read for some of a view's features, or for all."""
 
     @abstractmethod
-    def _result(self, config: RepoConfig, plan: ViewPlan, values: Sequence[bytes | None]) -> ViewResult:
+    def _result(self, config: RepoConfig, plan: ViewPlan, found: Found) -> ViewResult:
         """The packed values of a view's rows, decoded and judged by the clock."""
 
     def _read_features_per_fv(self, config: RepoConfig, grouped_refs: Any, *arguments: Any) -> None:
@@ -79,13 +80,13 @@ class FeastPath(ABC):
         self,
         config: RepoConfig,
         reads: list[tuple[ViewPlan, list[int]]],
-        values: Sequence[bytes | None],
+        found: Found,
         response: GetOnlineFeaturesResponse,
         full_feature_names: bool,
         version_metadata: bool,
     ) -> None:
         for plan, places in reads:
-            result = self._result(config, plan, [values[place] for place in places])
+            result = self._result(config, plan, found.at(places))
             called = projected_name(plan.view)
             response.metadata.feature_names.val.extend(
                 f"{called}__{feature}" if full_feature_names else feature for feature in plan.features

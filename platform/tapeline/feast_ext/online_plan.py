@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from tapeline.feast_ext.packing import entity_parts, layout_of
 from tapeline.feast_ext.promoted import promoted_view
 from tapeline.feast_ext.selection import VERSION_TAG, follows_promotion, require_features, ttl_us
-from tapeline.storage.keys import view_prefix
+from tapeline.storage.keys import entity_key_of_parts, view_prefix
 from tapeline.storage.packed import FLOAT_KINDS, Layout
 
 
@@ -74,11 +74,11 @@ class RequestPlan:
         keys: list[bytes] = []
         for view in self.views:
             first, *rest = (parts[name] for name in view.key_columns)
+            prefix = view.prefix
             if rest:
-                keys += [view.prefix + b"".join(values) for values in zip(first, *rest, strict=True)]
+                keys += [prefix + entity_key_of_parts(values) for values in zip(first, *rest, strict=True)]
             else:
-                prefix = view.prefix
-                keys += [prefix + part for part in first]
+                keys += [b"%b{%b}" % (prefix, part) for part in first]
         return keys
 
 

@@ -20,29 +20,22 @@ from numpy.typing import NDArray
 from tapeline.core.timestamps import SECOND_US
 from tapeline.feast_ext.online_plan import RequestPlan, ViewPlan
 from tapeline.feast_ext.packing import column_protos, tail_proto
-from tapeline.storage.online import FieldStatus, row_statuses
-from tapeline.storage.packed import FLOAT_KINDS, PackedRows, decode_many
+from tapeline.storage.packed import FLOAT_KINDS, PackedRows
+from tapeline.storage.statuses import FieldStatus, row_statuses
 
 _DIRECT_TYPES = {ValueType.STRING: str, ValueType.INT64: int, ValueType.INT32: int}
 
 
 @dataclass(frozen=True)
 class ViewResult:
-    """What one view gave, in request order, and what is to be said of each row at the moment of the request.
-
-    ``values`` are packed values of the plan's layout, checked, none where there is no row; they are unpacked when
-    somebody looks at them.
+    """What one view gave, in request order and in the plan's layout, and what is to be said of each row at the moment of the
+    request.
     """
 
     plan: ViewPlan
-    values: Sequence[bytes | None]
+    rows: PackedRows
     now_us: int
     replayed: bool
-
-    @cached_property
-    def rows(self) -> PackedRows:
-        """The rows unpacked."""
-        return decode_many(self.plan.layout, self.values)
 
     @cached_property
     def statuses(self) -> NDArray[np.uint8]:

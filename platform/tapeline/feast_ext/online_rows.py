@@ -11,10 +11,11 @@ from feast.protos.feast.types.EntityKey_pb2 import EntityKey as EntityKeyProto
 from feast.protos.feast.types.Value_pb2 import Value as ValueProto
 from redis import Redis
 
+from tapeline.core.errors import IntegrityError
 from tapeline.feast_ext.packing import entity_part, moment_us, pack_rows
 from tapeline.storage.keys import view_prefix
 from tapeline.storage.online import find_layout
-from tapeline.storage.packed import UNKNOWN, Layout, decode_many, encode_many, layout_id, translate
+from tapeline.storage.packed import UNKNOWN, Found, Layout, PackedRows, decode_many, encode_many, layout_id, translate
 
 
 def pack_batch(
@@ -48,30 +49,35 @@ def pack_batch(
     return [(prefix + entity, value) for entity, value in zip(greatest, packed, strict=True)]
 
 
-def in_present_layout(
-    client: Callable[[], Redis], project: str, layout: Layout, values: Sequence[bytes | None]
-) -> Sequence[bytes | None]:
-    """Values of one view, all of the layout it has now: what was written before its features changed is translated.
+def in_present_layout(client: Callable[[], Redis], project: str, layout: Layout, found: Found) -> PackedRows:
+    """Rows of one view in the layout it has now: what was written before its features changed is translated.
 
     Raises
     ------
     IntegrityError
         If a value is damaged or of a layout that nobody published.
     """
-    head, size = layout.head, layout.fixed_bytes
-    for value in values:
-        if value is not None and not (value.startswith(head) and len(value) == size):
-            break
-    else:
-        return values
-    others = {layout_id(value) for value in values if value is not None and not value.startswith(layout.prefix)}
-    if others:
-        known = {other: find_layout(client(), project, layout.view, layout.version, other) for other in others}
-        values = [
-            value
-            if value is None or value.startswith(layout.prefix)
-            else translate(value, known[layout_id(value)], layout)
-            for value in values
-        ]
-    decode_many(layout, values)
-    return values
+    try:
+        return decode_many(layout, found)
+    except IntegrityError:
+        values = found.values()
+        ids = [_layout_id(value) for value in values]
+        others = set(ids) - {b"", layout.id}
+        if not others:
+            raise
+    known = {one: find_layout(client(), project, layout.view, layout.version, one) for one in others}
+    return decode_many(
+        layout,
+        [
+            translate(value, known[one], layout) if value is not None and one in others else value
+            for value, one in zip(values, ids, strict=True)
+        ],
+    )
+
+
+def _layout_id(value: bytes | None) -> bytes:
+    """The id of a value's layout; empty if there is none, or what is there is no value."""
+    try:
+        return b"" if value is None else layout_id(value)
+    except IntegrityError:
+        return b""

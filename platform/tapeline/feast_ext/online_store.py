@@ -37,10 +37,12 @@ from feast.online_response import OnlineResponse
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey as EntityKeyProto
 from feast.protos.feast.types.Value_pb2 import Value as ValueProto
 from feast.repo_config import FeastConfigBaseModel, RepoConfig
+from pydantic import Field, model_validator
+from redis import Redis
 
 from tapeline.core.clock import Clock, LiveClock, ReplayClock, clock_from
 from tapeline.core.settings import get_settings
-from tapeline.core.timestamps import from_us
+from tapeline.core.timestamps import SECOND_US, from_us
 from tapeline.feast_ext.arrow_rows import SourceColumns, pack_table
 from tapeline.feast_ext.online_clients import Clients
 from tapeline.feast_ext.online_fallback import FeastPath, in_requested_order
@@ -50,6 +52,7 @@ from tapeline.feast_ext.online_rows import in_present_layout, pack_batch
 from tapeline.feast_ext.packing import entity_part
 from tapeline.feast_ext.promoted import PromotedVersions
 from tapeline.feast_ext.registry import register
+from tapeline.feast_ext.selection import ttl_us
 from tapeline.storage.online import (
     delete_layouts,
     delete_view,
@@ -58,6 +61,7 @@ from tapeline.storage.online import (
     write_many,
     write_many_async,
 )
+from tapeline.storage.packed import Found
 
 _PLANS_MAX = 256
 
@@ -75,10 +79,38 @@ class PackedRedisOnlineStoreConfig(FeastConfigBaseModel):
     ] = "tapeline.feast_ext.PackedRedisOnlineStore"
 
     connection_string: str | None = None
-    """``redis://…``, ``rediss://…``, ``unix://…`` or Feast's ``host:port,db=0``; none: as Tapeline's settings say."""
+    """``redis://…``, ``rediss://…``, ``unix://…``, ``redis+sentinel://…``, ``redis+cluster://…`` (see
+    ``storage.redis_address``) or Feast's ``host:port,db=0``; none: as Tapeline's settings say."""
+
+    redis_type: Literal["redis", "redis_cluster", "redis_sentinel"] = "redis"
+    """What a connection string in Feast's form leads to; a URL says so itself."""
+
+    sentinel_master: str = "mymaster"
+    """Name of the group that the sentinels watch, for a connection string in Feast's form."""
+
+    key_ttl_seconds: int | None = Field(default=None, ge=0)
+    """Let keys of views with a TTL expire this long after a value's event and its writing, but never before the TTL has
+    passed since both; none: keys stay. A TTL that is made longer holds for values that are written after that."""
 
     clock: str | None = None
     """``live``, or an ISO 8601 moment at which to replay history; none: as Tapeline's settings say."""
+
+    @model_validator(mode="after")
+    def _check_expiry(self) -> PackedRedisOnlineStoreConfig:
+        if self.key_ttl_seconds is not None and isinstance(self.make_clock(), ReplayClock):
+            raise ValueError("keys expire by the server's clock: on a replayed one they would be gone too early")
+        return self
+
+    def make_clock(self) -> Clock:
+        """A new clock of the kind that is set here, else in Tapeline's settings."""
+        return clock_from(self.clock) if self.clock is not None else get_settings().make_clock()
+
+    def keep_us(self, table: Any) -> int | None:
+        """How long keys of a view are kept; none: for ever."""
+        ttl = ttl_us(getattr(table, "ttl", None))
+        if self.key_ttl_seconds is None or not ttl:
+            return None
+        return max(self.key_ttl_seconds * SECOND_US, ttl)
 
 
 class PackedRedisOnlineStore(FeastPath, OnlineStore):
@@ -101,7 +133,7 @@ class PackedRedisOnlineStore(FeastPath, OnlineStore):
         """The clock by which TTLs are judged. A replay clock may be moved."""
         asked = config.online_store.clock
         if self._clock is None or self._clock[0] != asked:
-            self._clock = asked, clock_from(asked) if asked is not None else get_settings().make_clock()
+            self._clock = asked, config.online_store.make_clock()
         return self._clock[1]
 
     # Writing
@@ -127,7 +159,7 @@ class PackedRedisOnlineStore(FeastPath, OnlineStore):
         if items:
             client = self._clients.get(config.online_store)
             publish_layout(client, config.project, layout)
-            write_many(client, items)
+            write_many(client, items, keep_us=config.online_store.keep_us(table))
         if progress:
             progress(len(data))
 
@@ -144,19 +176,32 @@ class PackedRedisOnlineStore(FeastPath, OnlineStore):
         if items:
             client = self._clients.get_async(config.online_store)
             await publish_layout_async(client, config.project, layout)
-            await write_many_async(client, items)
+            await write_many_async(client, items, keep_us=config.online_store.keep_us(table))
         if progress:
             progress(len(data))
 
-    def write_table(self, config: RepoConfig, table: FeatureView, rows: pa.Table, columns: SourceColumns) -> int:
-        """Write an Arrow table of a view's rows with all their times; returns how many values were written."""
+    def client(self, config: RepoConfig) -> Redis:
+        """The client for threads."""
+        return self._clients.get(config.online_store)
+
+    def pack_table(
+        self, config: RepoConfig, table: FeatureView, rows: pa.Table, columns: SourceColumns
+    ) -> list[tuple[bytes, bytes]]:
+        """Keys and packed values of an Arrow table of a view's rows with all their times."""
         layout = stored_layout(table, versioning=_versioning(config))
-        items = pack_table(config.project, table, layout, rows, columns, recorded_us=LiveClock().now_us())
-        if not items:
-            return 0
-        client = self._clients.get(config.online_store)
-        publish_layout(client, config.project, layout)
-        return write_many(client, items)
+        return pack_table(config.project, table, layout, rows, columns, recorded_us=LiveClock().now_us())
+
+    def write_packed(self, config: RepoConfig, table: FeatureView, items: list[tuple[bytes, bytes]]) -> int:
+        """Write what ``pack_table`` gave, each only if it ranks above what its entity has; returns how many were written.
+
+        Raises
+        ------
+        UnavailableError
+            If the server cannot be reached.
+        """
+        client = self.client(config)
+        publish_layout(client, config.project, stored_layout(table, versioning=_versioning(config)))
+        return write_many(client, items, keep_us=config.online_store.keep_us(table))
 
     # Reading
 
@@ -169,8 +214,8 @@ class PackedRedisOnlineStore(FeastPath, OnlineStore):
     ) -> list[tuple[datetime | None, dict[str, ValueProto] | None]]:
         """Event time and features of each entity; no features where the row is missing or past the view's TTL."""
         plan = self._view_plan(config, table, requested_features)
-        values = self._clients.mget(config.online_store, [plan.prefix + entity_part(key) for key in entity_keys])
-        return _rows_of(self._result(config, plan, values))
+        found = self._clients.mget(config.online_store, [plan.prefix + entity_part(key) for key in entity_keys])
+        return _rows_of(self._result(config, plan, found))
 
     async def online_read_async(
         self,
@@ -219,8 +264,8 @@ class PackedRedisOnlineStore(FeastPath, OnlineStore):
                     include_feature_view_version_metadata,
                 )
             return in_requested_order(response, registry, project, features, full_feature_names)
-        values = self._clients.mget(config.online_store, plan.keys(columns))
-        return self._response(config, plan, columns, values, include_feature_view_version_metadata)
+        found = self._clients.mget(config.online_store, plan.keys(columns))
+        return self._response(config, plan, columns, found, include_feature_view_version_metadata)
 
     async def get_online_features_async(
         self,
@@ -249,8 +294,8 @@ class PackedRedisOnlineStore(FeastPath, OnlineStore):
                     include_feature_view_version_metadata,
                 )
             return in_requested_order(response, registry, project, features, full_feature_names)
-        values = await self._clients.mget_async(config.online_store, plan.keys(columns))
-        return self._response(config, plan, columns, values, include_feature_view_version_metadata)
+        found = await self._clients.mget_async(config.online_store, plan.keys(columns))
+        return self._response(config, plan, columns, found, include_feature_view_version_metadata)
 
     # Infrastructure
 
@@ -319,22 +364,22 @@ class PackedRedisOnlineStore(FeastPath, OnlineStore):
             self._plans[cache_key] = registry, stamp, plan
         return plan
 
-    def _result(self, config: RepoConfig, plan: Any, values: Sequence[bytes | None]) -> ViewResult:
+    def _result(self, config: RepoConfig, plan: Any, found: Found) -> ViewResult:
         clock = self.clock(config)
-        values = in_present_layout(lambda: self._clients.get(config.online_store), config.project, plan.layout, values)
-        return ViewResult(plan, values, clock.now_us(), isinstance(clock, ReplayClock))
+        rows = in_present_layout(lambda: self._clients.get(config.online_store), config.project, plan.layout, found)
+        return ViewResult(plan, rows, clock.now_us(), isinstance(clock, ReplayClock))
 
     def _response(
         self,
         config: RepoConfig,
         plan: RequestPlan,
         columns: Mapping[str, Sequence[Any]],
-        values: Sequence[bytes | None],
+        found: Found,
         version_metadata: bool,
     ) -> PackedOnlineResponse:
-        count = len(values) // len(plan.views)
+        count = len(found.starts) // len(plan.views)
         results = [
-            self._result(config, view, values[number * count : (number + 1) * count])
+            self._result(config, view, found.at(slice(number * count, (number + 1) * count)))
             for number, view in enumerate(plan.views)
         ]
         keys = {name: column for name, column in columns.items() if name in plan.join_keys}
@@ -354,9 +399,12 @@ def _plain_columns(plan: RequestPlan, entity_rows: EntityRows) -> dict[str, Sequ
         if not entity_rows:
             return None
         names = entity_rows[0].keys()
-        if len(entity_rows) > 1 and any(row.keys() != names for row in entity_rows):
+        if set(map(len, entity_rows)) != {len(names)}:
             return None
-        columns = {name: [row[name] for row in entity_rows] for name in names}
+        try:
+            columns = {name: [row[name] for row in entity_rows] for name in names}
+        except KeyError:
+            return None
     else:
         columns = {name: list(column.val if hasattr(column, "val") else column) for name, column in entity_rows.items()}
         if len({len(column) for column in columns.values()}) != 1:

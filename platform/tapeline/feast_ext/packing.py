@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from tapeline.core.errors import IntegrityError, InvalidDataError
 from tapeline.core.timestamps import EPOCH, MICROSECOND
-from tapeline.storage.keys import EntityValue, entity_key_sorted, entity_part_of
+from tapeline.storage.keys import EntityValue, entity_key_sorted, key_part, key_parts
 from tapeline.storage.packed import INTEGER_KINDS, Column, Layout
 
 _KINDS = {ValueType.DOUBLE: "float64", ValueType.FLOAT: "float32"}
@@ -76,11 +76,11 @@ def entity_value(value: ValueProto) -> EntityValue:
 
 
 def entity_parts(values: Sequence[Any], value_type: ValueType) -> list[bytes]:
-    """The key parts of one join key's values, converted as Feast converts them."""
+    """The key parts of one join key's values, converted as Feast converts them; ``entity_key_of_parts`` joins them."""
     expected = _PLAIN_KEY_TYPES.get(value_type)
-    if expected is not None and all(type(value) is expected for value in values):
-        return [entity_part_of(value) for value in values]
-    return [entity_part_of(entity_value(proto)) for proto in python_values_to_proto_values(list(values), value_type)]
+    if expected is not None and set(map(type, values)) <= {expected}:
+        return key_parts(values)
+    return [key_part(entity_value(proto)) for proto in python_values_to_proto_values(list(values), value_type)]
 
 
 def pack_rows(

@@ -3,7 +3,7 @@
 A row belongs to the range in which it became visible: at its event time, or, in a source with an available column, when
 it was available if that was later. So windows that follow one another, as in ``materialize-incremental``, bring every
 row exactly once, however late it became available, and none before its time. That holds for what is recorded when its
-window is pulled: materialize after the back-fill, or let windows overlap, which the online store's compare-and-set
+window is pulled; what arrives later is found by its created time (``since_us``), which the online store's compare-and-set
 makes harmless.
 """
 
@@ -51,37 +51,79 @@ def pull_latest(
     features: Sequence[str],
     timestamp_field: str,
     created_column: str | None,
-    start: datetime,
+    start: datetime | None,
     end: datetime,
     vintage_us: int | None,
+    *,
+    since_us: int | None = None,
+    after: Sequence[str | int] | None = None,
+    available_after_event: bool = False,
 ) -> sql.Composed:
-    """The newest row of each entity at the end of a range, if it became visible within the range.
+    """The newest row of each entity at the end of a range, if it became visible within the range or arrived late.
 
     The order is the point-in-time rule's. An old moment that became visible late does not displace a newer one that an
     earlier range brought. With an available column, that takes a lookup for each entity of which anything became
     visible, for which the table should have an index by entity and event time, as Tapeline's own have.
+
+    Parameters
+    ----------
+    start
+        None: from the beginning.
+    since_us
+        What was recorded after this counts as well, whenever it became visible: it was not there when its own range was
+        pulled. Needs a created column.
+    after
+        Only entities after these join keys, and all in the order of their keys; none: all, in any order.
+    available_after_event
+        The table guarantees that nothing is available before its event, as Tapeline's own do: their index over available
+        and created times then finds what is new.
     """
     keys = [_column(key) for key in join_keys]
     order = [*keys, *_newest_first(source, timestamp_field, created_column)]
-    visible = _range(source, timestamp_field, created_column, start, end, vintage_us)
-    if not keys or source.available_timestamp_column is None:
-        rows = _select(source, join_keys, features, timestamp_field, created_column, visible, keys, order)
-        return rows if keys else sql.SQL("{} LIMIT 1").format(rows)
-    comma = sql.SQL(", ")
     known = _range(source, timestamp_field, created_column, None, end, vintage_us)
+    if after:
+        values = sql.SQL(", ").join([sql.Literal(value) for value in after])
+        known.append(sql.SQL("({}) > ({})").format(sql.SQL(", ").join(keys), values))
+    new = _new(source, timestamp_field, created_column, start, since_us, available_after_event=available_after_event)
+    if not keys or source.available_timestamp_column is None:
+        rows = _select(source, join_keys, features, timestamp_field, created_column, [*known, *new], keys, order)
+        return rows if keys else sql.SQL("{} LIMIT 1").format(rows)
+    comma, both = sql.SQL(", "), sql.SQL(" AND ")
     same = [sql.SQL("s.{0} = q.{0}").format(sql.Identifier(key)) for key in join_keys]
     return sql.SQL(
-        "SELECT {columns} FROM (SELECT DISTINCT {keys} FROM {table} AS s WHERE {visible}) AS q CROSS JOIN LATERAL "
-        "(SELECT s.* FROM {table} AS s WHERE {known} ORDER BY {order} LIMIT 1) AS s WHERE {late}"
+        "SELECT {columns} FROM (SELECT DISTINCT {keys} FROM {table} AS s WHERE {changed}{sorted}) AS q CROSS JOIN LATERAL "
+        "(SELECT s.* FROM {table} AS s WHERE {newest} ORDER BY {order} LIMIT 1) AS s{new}"
     ).format(
         columns=_columns(join_keys, features, timestamp_field, created_column),
         keys=comma.join(keys),
         table=sql.SQL(source.get_table_query_string()),
-        visible=sql.SQL(" AND ").join(visible),
-        known=sql.SQL(" AND ").join([*same, *known]),
+        changed=both.join([*known, *new]),
+        sorted=sql.SQL("") if after is None else sql.SQL(" ORDER BY {}").format(comma.join(keys)),
+        newest=both.join([*same, *_range(source, timestamp_field, created_column, None, end, vintage_us)]),
         order=comma.join(order[len(keys) :]),
-        late=sql.SQL(" AND ").join(_range(source, timestamp_field, None, start, None, None)),
+        new=sql.SQL(" WHERE {}").format(both.join(new)) if new else sql.SQL(""),
     )
+
+
+def _new(
+    source: TimescaleSource,
+    timestamp_field: str,
+    created_column: str | None,
+    start: datetime | None,
+    since_us: int | None,
+    *,
+    available_after_event: bool,
+) -> list[sql.Composable]:
+    """That a row became visible from a moment on, or was recorded after another."""
+    if start is None:
+        return []
+    if available_after_event and source.available_timestamp_column is not None:
+        visible: sql.Composable = sql.SQL("{} >= {}").format(_column(source.available_timestamp_column), _moment(start))
+    else:
+        visible = sql.SQL(" AND ").join(_range(source, timestamp_field, None, start, None, None))
+    if since_us is None or not created_column:
+        return [visible]
+    return [sql.SQL("({} OR {} > {})").format(visible, _column(created_column), _moment(from_us(since_us)))]
 
 
 def _select(

@@ -96,6 +96,34 @@ class BarBuilder(ABC):
         bars, _, ends = self._batch((event_us, available_us, sequence), values, offsets, state[None], flush=flush)
         return self._with_lag(bars), ends[0]
 
+    def advance_many(
+        self,
+        states: Floats,
+        offsets: Integers,
+        event_us: Integers,
+        sequence: Integers,
+        available_us: Integers,
+        values: Floats,
+    ) -> tuple[Floats, Integers, Floats]:
+        """:meth:`advance` for many entities at once.
+
+        Parameters
+        ----------
+        states
+            float64 (E, BAR_STATE_SIZE), left as they are.
+        offsets
+            int64 (E+1,): entity e has rows offsets[e] to offsets[e+1].
+        event_us, sequence, available_us, values
+            The rows, as of :meth:`advance`.
+
+        Returns
+        -------
+        tuple
+            Bars (B, 13), their offsets (E+1,), and the states after the rows.
+        """
+        bars, ends, after = self._batch((event_us, available_us, sequence), values, offsets, states, flush=False)
+        return self._with_lag(bars), ends, after
+
     def advance_adjusted(
         self,
         state: Floats,

@@ -327,6 +327,66 @@ class FeaturePlan:
                 refuse_batch(code, event_us, sequence, rows, offsets)
         return features, ends
 
+    def continue_some(
+        self,
+        states: Floats,
+        places: Integers,
+        offsets: Integers,
+        event_us: Integers,
+        sequence: Integers,
+        available_us: Integers,
+        rows: Floats,
+    ) -> tuple[Floats, Integers]:
+        """:meth:`batch` in place, for a stream: the next rows of some of the entities whose states lie in one matrix.
+
+        Parameters
+        ----------
+        states
+            float64 (S, state_size); those named are changed in place. After an error they are of no use.
+        places
+            int64 (E,): rows of ``states``, each once. The caller answers for that.
+        offsets
+            int64 (E+1,): the entity at ``places[e]`` has rows offsets[e] to offsets[e+1].
+        event_us, sequence, available_us, rows
+            As of :meth:`batch`, of matching dtype and contiguous.
+
+        Returns
+        -------
+        tuple
+            Features (N, len(outputs)), and available times int64 (N,).
+
+        Raises
+        ------
+        OutOfOrderError, ContinuityError, ParameterError, InvalidDataError
+            As in :meth:`batch`.
+        """
+        count = len(event_us)
+        # For a few events at a time the checks of `batch` would cost more than the rows.
+        if (
+            rows.shape != (count, len(self.inputs))
+            or not len(sequence) == len(available_us) == count == offsets[-1]
+            or len(offsets) != len(places) + 1
+            or states.shape[1] != self.state_size
+        ):
+            raise ParameterError("rows, offsets and places of a stream do not fit each other or the states")
+        features, available = np.empty((len(rows), len(self.outputs))), np.empty(len(rows), dtype=np.int64)
+        code = _compiled("scattered")(
+            self.handle,
+            event_us,
+            sequence,
+            available_us,
+            rows,
+            offsets,
+            places,
+            states,
+            features,
+            available,
+            self._work(),
+        )
+        if code:
+            refuse_batch(code, event_us, sequence, rows, offsets)
+        return features, available
+
     def update_many(
         self,
         states: Floats,

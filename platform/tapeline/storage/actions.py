@@ -20,6 +20,7 @@ import redis
 from tapeline.core.errors import IntegrityError, LimitError
 from tapeline.features.versions import ActionVersions
 from tapeline.storage.keys import entity_key_sorted
+from tapeline.storage.scripts import Call, Script
 
 ACTION_VERSIONS_MAX = 10_000
 """Versions of one entity's actions beyond which they are not published, nor read."""
@@ -31,7 +32,7 @@ _CRC = struct.Struct("<I")
 _REMEDY = "Publish them again with: tapeline backfill"
 
 # The one that was read later stays, whichever arrives later.
-_PUBLISH = """
+_PUBLISH = Script("""
 local at = tonumber(ARGV[2])
 local old = redis.call('GETRANGE', KEYS[1], 0, at + 7)
 if #old == at + 8 and string.sub(old, 1, 5) == string.sub(ARGV[1], 1, 5)
@@ -42,7 +43,7 @@ if #old > 0 or ARGV[3] == '1' then
     redis.call('SET', KEYS[1], ARGV[1])  -- an entity that never had one gets no key
 end
 return 1
-"""
+""")
 
 
 def actions_key(project: str, entity: str) -> bytes:
@@ -134,11 +135,14 @@ def publish_actions(client: redis.Redis, project: str, actions: Mapping[str, Act
     redis.RedisError
         If the server is away.
     """
-    script = client.register_script(_PUBLISH)
-    pipeline = client.pipeline(transaction=False)
-    for entity, versions in actions.items():
-        data = encode_actions(versions, recorded_us)
-        may_be_new = int(len(versions) > 0)
-        script(keys=[actions_key(project, entity)], args=[data, _RECORDED_AT, may_be_new], client=pipeline)
-    pipeline.execute()
+    calls = [
+        Call(
+            [actions_key(project, entity)],
+            [encode_actions(versions, recorded_us), b"%d" % _RECORDED_AT, b"1" if versions else b"0"],
+        )
+        for entity, versions in actions.items()
+    ]
+    for reply in _PUBLISH.run(client, calls):
+        if isinstance(reply, Exception):
+            raise reply
     return sum(len(versions) > 0 for versions in actions.values())

@@ -1,22 +1,19 @@
-"""The packed online value: one row of one feature view as one byte string, and its key. Pure encoding, no I/O.
+"""The packed online value: one row of one feature view as one byte string. Pure encoding, no I/O.
 
 ::
 
-    offset  size  field
-         0     4  magic: b"TLP" and the codec's version
-         4     8  layout id: the first 8 bytes of SHA-256 over the columns' names and kinds
-        12     4  length of the whole value in bytes, uint32
-        16     8  event time, µs since the epoch UTC, int64
-        24     8  sequence, int64
-        32     8  available time, µs, int64; UNKNOWN where the writer was not told
-        40     8  created time, µs, int64
-        48     …  null bitmap: one bit a column, least significant bit first, padded to 8 bytes
-         …   8·k  number block: one slot for each column that is a number
-         …     …  tail: uint32 length and bytes for each other column
+    size  field
+       1  codec version 2: FA, or FB where there is a null bitmap
+       5  layout id: the first bytes of SHA-256 over the columns' names and kinds
+     5 …  times: seconds and microseconds of the event since the epoch UTC, sequence, available time after the event,
+          created time after the available one (after the event, where that is not known)
+       …  null bitmap: one bit a column, least significant bit first; left out of a row without nulls
+     8·k  number block: one slot for each column that is a number, little-endian
+       …  tail: length and bytes of each other column that is not null; the length is one byte, or FF and a uint32
 
-All integers and doubles are little-endian. The four times stand in the order in which rows of one entity are ranked,
-so a compare-and-set need only compare them one after another. A null is a bit in the bitmap and never a NaN: a NaN is
-a number that a kernel gave (a feature that has not warmed up), a null is a value that nobody gave.
+The times are numbers of :mod:`tapeline.kernels.sortable`, in the order in which rows of one entity are ranked: of two values, the
+one whose bytes are greater there ranks above. A null is a bit in the bitmap and never a NaN: a NaN is a number that a
+kernel gave (a feature that has not warmed up), a null is a value that nobody gave.
 """
 
 from __future__ import annotations
@@ -26,6 +23,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -33,10 +31,18 @@ from numpy.typing import NDArray
 
 from tapeline.core.errors import IntegrityError, LimitError, ParameterError
 from tapeline.core.hashing import canonical_json
+from tapeline.kernels import packed_values as loops
+from tapeline.kernels import sortable
 
-MAGIC = b"TLP\x01"
-UNKNOWN = -(1 << 63)
+UNKNOWN = sortable.UNKNOWN
 """A time that the writer was not told. It ranks before every known time."""
+
+CODEC_VERSION = 2
+MAGIC = bytes([loops.CODEC]), bytes([loops.CODEC + 1])
+"""What a value begins with: one without nulls, and one with some."""
+
+FORMER_MAGIC = b"TLP\x01"
+"""What values of codec version 1 began with."""
 
 VALUE_BYTES_MAX = 64 << 20
 COLUMNS_MAX = 16_384
@@ -44,9 +50,8 @@ COLUMNS_MAX = 16_384
 FLOAT_KINDS = frozenset({"float64", "float32"})
 INTEGER_KINDS = frozenset({"int64", "int32", "bool", "unix_timestamp"})
 
-_HEADER = struct.Struct("<4s8sIqqqq")
 _LENGTH = struct.Struct("<I")
-_BITMAP_OFFSET = _HEADER.size
+_LONG = bytes([loops.LONG])
 
 
 class Column(NamedTuple):
@@ -110,8 +115,8 @@ class Layout:
 
     @cached_property
     def id(self) -> bytes:
-        """First 8 bytes of SHA-256 over the columns' names and kinds."""
-        return hashlib.sha256(canonical_json([list(column) for column in self.columns])).digest()[:8]
+        """First 5 bytes of SHA-256 over the columns' names and kinds."""
+        return hashlib.sha256(canonical_json([list(column) for column in self.columns])).digest()[: loops.ID_BYTES]
 
     @cached_property
     def index(self) -> dict[str, int]:
@@ -135,42 +140,14 @@ class Layout:
         return np.array([s for s, kind in enumerate(kinds) if kind in INTEGER_KINDS], dtype=np.intp)
 
     @cached_property
-    def bitmap_bytes(self) -> int:
-        """Length of the padded null bitmap."""
-        return -(-len(self.columns) // 64) * 8
+    def expected(self) -> int:
+        """The bytes that every value of this layout begins with, as a little-endian number; that of one without nulls."""
+        return int.from_bytes(MAGIC[0] + self.id, "little")
 
     @cached_property
-    def fixed_bytes(self) -> int:
-        """Length of everything before the tail."""
-        return _BITMAP_OFFSET + self.bitmap_bytes + 8 * len(self.slots)
-
-    @cached_property
-    def prefix(self) -> bytes:
-        """The bytes every value of this layout begins with."""
-        return MAGIC + self.id
-
-    @cached_property
-    def head(self) -> bytes:
-        """The bytes before the times of every value without a tail: magic, layout id and length."""
-        return self.prefix + _LENGTH.pack(self.fixed_bytes)
-
-    @cached_property
-    def no_nulls(self) -> bytes:
-        """The bitmap of a row without nulls."""
-        return bytes(self.bitmap_bytes)
-
-    @cached_property
-    def dtype(self) -> np.dtype[np.void]:
-        """NumPy's view of the part before the tail."""
-        return np.dtype(
-            [
-                ("prefix", "V12"),
-                ("length", "<u4"),
-                ("times", "<i8", (4,)),
-                ("nulls", "u1", (self.bitmap_bytes,)),
-                ("slots", "<f8", (len(self.slots),)),
-            ]
-        )
+    def tail_columns(self) -> NDArray[np.int64]:
+        """``tails`` as an array."""
+        return np.array(self.tails, dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -255,87 +232,96 @@ def encode_many(
     if layout.tails and (tails is None or len(tails) != rows or any(len(row) != len(layout.tails) for row in tails)):
         raise ParameterError(f"every row needs {len(layout.tails)} tail values", where=layout.label)
 
-    packed = np.zeros(rows, dtype=layout.dtype)
-    packed["prefix"] = np.frombuffer(layout.prefix, dtype="V12")
-    packed["length"] = layout.fixed_bytes
-    packed["times"] = times
-    packed["slots"] = slots
-    if nulls is not None:
-        bits = np.packbits(nulls, axis=1, bitorder="little")
-        packed["nulls"][:, : bits.shape[1]] = bits
-    size = layout.fixed_bytes
+    has_null = nulls is not None and bool(nulls.any())
+    bits = np.ascontiguousarray(nulls).view(np.uint8) if has_null else np.zeros((rows, 0), dtype=np.uint8)
+    out = np.empty(rows * (loops.HEAD_BYTES_MAX + len(layout.columns) // 8 + 1 + 8 * len(layout.slots)), dtype=np.uint8)
+    ends = np.zeros(rows + 1, dtype=np.int64)
+    loops.encode_rows(
+        np.ascontiguousarray(times, dtype=np.int64),
+        np.ascontiguousarray(slots, dtype=np.float64),
+        bits,
+        np.frombuffer(bytearray(layout.id), dtype=np.uint8),
+        out,
+        ends[1:],
+    )
+    block = out[: ends[-1]].tobytes()
+    values = [block[start:end] for start, end in pairwise(ends.tolist())]
     if not layout.tails or tails is None:
-        block = packed.tobytes()
-        return [block[i * size : (i + 1) * size] for i in range(rows)]
+        return values
+    return [_with_tail(layout, row, value, tails[row], bits, has_null=has_null) for row, value in enumerate(values)]
 
-    ends = [b"".join(_LENGTH.pack(len(item)) + item for item in row) for row in tails]
-    lengths = np.array([size + len(end) for end in ends], dtype=np.int64)
-    if rows and int(lengths.max()) > VALUE_BYTES_MAX:
-        row = int(lengths.argmax())
+
+def _with_tail(
+    layout: Layout, row: int, value: bytes, items: Sequence[bytes], nulls: NDArray[np.uint8], *, has_null: bool
+) -> bytes:
+    pieces = [value]
+    for column, item in zip(layout.tails, items, strict=True):
+        if not (has_null and nulls[row, column]):
+            pieces += bytes([len(item)]) if len(item) < loops.LONG else _LONG + _LENGTH.pack(len(item)), item
+    whole = b"".join(pieces)
+    if len(whole) > VALUE_BYTES_MAX:
         raise LimitError(
-            f"a packed value of {int(lengths[row])} bytes is longer than {VALUE_BYTES_MAX}",
+            f"a packed value of {len(whole)} bytes is longer than {VALUE_BYTES_MAX}",
             where=f"{layout.label}, row {row}",
             remedy="Keep large objects elsewhere and store their address as the feature",
         )
-    packed["length"] = lengths
-    block = packed.tobytes()
-    return [block[i * size : (i + 1) * size] + end for i, end in enumerate(ends)]
+    return whole
 
 
-def decode_many(layout: Layout, values: Sequence[bytes | None]) -> PackedRows:
+class Found(NamedTuple):
+    """Where values lie: data uint8, starts and lengths int64 (N,); length -1 where there is none."""
+
+    data: NDArray[np.uint8]
+    starts: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, values: Sequence[bytes | None]) -> Found:
+        """Values as ``MGET`` returns them, laid one behind the other."""
+        lengths = [-1 if value is None else len(value) for value in values]
+        starts = []
+        at = 0
+        for length in lengths:
+            starts.append(at)
+            at += max(length, 0)
+        data = bytearray().join([value for value in values if value is not None])
+        return cls(np.frombuffer(data, dtype=np.uint8), *np.array((starts, lengths), dtype=np.int64))
+
+    def at(self, places: slice | Sequence[int]) -> Found:
+        """Some of them."""
+        return Found(self.data, self.starts[places], self.lengths[places])
+
+    def values(self) -> list[bytes | None]:
+        """All of them, none where there is none."""
+        data = memoryview(self.data)  # type: ignore[arg-type]
+        return [
+            None if length < 0 else bytes(data[start : start + length])
+            for start, length in zip(self.starts.tolist(), self.lengths.tolist(), strict=True)
+        ]
+
+
+def decode_many(layout: Layout, values: Sequence[bytes | None] | Found) -> PackedRows:
     """Unpack the values of N keys, as ``MGET`` returns them (none where a key is missing).
-
-    The number blocks are read in one piece, without Python work per value; see ``PackedRows`` for shapes.
 
     Raises
     ------
     IntegrityError
         If a value is not of this layout or is damaged; the message names its position and layout id.
     """
-    # The checks compare bytes in Python: for the few values of a request that is quicker than any NumPy call.
-    size = layout.fixed_bytes
-    whole = not layout.tails
-    head = layout.head if whole else layout.prefix
-    no_nulls = layout.no_nulls
-    bitmap_end = _BITMAP_OFFSET + layout.bitmap_bytes
-    present: list[bytes] = []
-    tails: list[tuple[bytes, ...]] = []
-    any_null = False
-    for position, value in enumerate(values):
-        if value is None:
-            continue
-        if not value.startswith(head) or len(value) < size or (whole and len(value) != size):
-            raise _damage(layout, value, position)
-        if value[_BITMAP_OFFSET:bitmap_end] != no_nulls:
-            any_null = True
-        if whole:
-            present.append(value)
-        else:
-            tails.append(_split_tail(layout, value, position))
-            present.append(value[:size])
-
-    count = len(values)
-    width = len(layout.columns)
-    packed = np.frombuffer(b"".join(present), dtype=layout.dtype)
-    if any_null:
-        nulls = np.unpackbits(packed["nulls"], axis=1, count=width, bitorder="little").view(np.bool_)
-    else:
-        nulls = np.zeros((len(present), width), dtype=np.bool_)
-    if len(present) == count:
-        found = np.frombuffer(b"\x01" * count, dtype=np.bool_)
-        return PackedRows(layout, found, packed["times"], nulls, packed["slots"], tails or [()] * count, any_null)
-
-    found = np.fromiter((value is not None for value in values), dtype=np.bool_, count=count)
-    pieces = iter(tails)
-    empty = (b"",) * len(layout.tails)
-    tails = [empty if value is None else next(pieces, ()) for value in values]
-    all_times = np.full((count, 4), UNKNOWN, dtype=np.int64)
-    all_nulls = np.ones((count, width), dtype=np.bool_)
-    all_slots = np.full((count, len(layout.slots)), np.nan)
-    all_times[found] = packed["times"]
-    all_nulls[found] = nulls
-    all_slots[found] = packed["slots"]
-    return PackedRows(layout, found, all_times, all_nulls, all_slots, tails, any_null=True)
+    found = values if isinstance(values, Found) else Found.of(values)
+    count = len(found.starts)
+    times = np.empty((count, 4), dtype=np.int64)
+    nulls = np.empty((count, len(layout.columns)), dtype=np.uint8)
+    slots = np.empty((count, len(layout.slots)))
+    items = np.empty((count, len(layout.tails), 2), dtype=np.int64)
+    null_count = loops.decode_rows(*found, layout.expected, layout.tail_columns, times, nulls, slots, items)
+    if null_count < 0:
+        raise damage(layout, found, -1 - null_count)
+    tails: list[tuple[bytes, ...]] = [()] * count
+    if layout.tails:
+        data = memoryview(found.data)  # type: ignore[arg-type]
+        tails = [tuple([bytes(data[start:end]) for start, end in row]) for row in items.tolist()]
+    return PackedRows(layout, found.lengths >= 0, times, nulls.view(np.bool_), slots, tails, null_count > 0)
 
 
 def translate(value: bytes, old: Layout, new: Layout) -> bytes:
@@ -363,53 +349,48 @@ def translate(value: bytes, old: Layout, new: Layout) -> bytes:
 
 
 def layout_id(value: bytes) -> bytes:
-    """The layout id in a value's header.
+    """The layout id in a value's head.
 
     Raises
     ------
     IntegrityError
-        If the value does not begin with this codec's magic.
+        If the value does not begin as one of this codec's version.
     """
-    if len(value) < _BITMAP_OFFSET or value[:4] != MAGIC:
+    if value.startswith(FORMER_MAGIC):
         raise IntegrityError(
-            f"{len(value)} bytes beginning {value[:4]!r} are no packed value of codec version {MAGIC[3]}",
+            f"a value of codec version 1, and this is version {CODEC_VERSION}",
+            remedy="Bring all values again with: tapeline rebuild-online",
+        )
+    if len(value) < loops.HEAD_BYTES_MIN or not value.startswith(MAGIC):
+        raise IntegrityError(
+            f"{len(value)} bytes beginning {value[:4]!r} are no packed value of codec version {CODEC_VERSION}",
             remedy="Another program writes under this key, or another version of Tapeline: use a project of its own",
         )
-    return value[4:12]
+    return value[1 : 1 + loops.ID_BYTES]
 
 
 def row_times(value: bytes) -> RowTimes:
-    """The times in a value's header, whatever its layout.
+    """The times in a value's head, whatever its layout.
 
     Raises
     ------
     IntegrityError
-        If the value does not begin with this codec's magic.
+        If the value does not begin as one of this codec's version, or its times are cut short.
     """
-    layout_id(value)
-    return RowTimes(*_HEADER.unpack_from(value)[3:])
+    found = layout_id(value)
+    times = np.empty(4, dtype=np.int64)
+    if loops.read_times(np.frombuffer(bytearray(value[: loops.HEAD_BYTES_MAX]), dtype=np.uint8), times) < 0:
+        raise IntegrityError(
+            f"damaged packed value of layout {found.hex()}: its times are cut short",
+            remedy="Materialize the view again",
+        )
+    return RowTimes(*times.tolist())
 
 
-def _split_tail(layout: Layout, value: bytes, position: int) -> tuple[bytes, ...]:
-    if _LENGTH.unpack_from(value, 12)[0] != len(value):
-        raise _damage(layout, value, position)
-    items = []
-    offset = layout.fixed_bytes
-    for _ in layout.tails:
-        if offset + 4 > len(value):
-            raise _damage(layout, value, position)
-        end = offset + 4 + int(_LENGTH.unpack_from(value, offset)[0])
-        if end > len(value):
-            raise _damage(layout, value, position)
-        items.append(value[offset + 4 : end])
-        offset = end
-    if offset != len(value):
-        raise _damage(layout, value, position)
-    return tuple(items)
-
-
-def _damage(layout: Layout, value: bytes, position: int) -> IntegrityError:
+def damage(layout: Layout, values: Found, position: int) -> IntegrityError:
+    """Why a value is none of this layout."""
     where = f"{layout.label}, key {position} of the read"
+    value = values.at([position]).values()[0] or b""
     try:
         found = layout_id(value)
     except IntegrityError as error:

@@ -8,7 +8,9 @@ So an ingest may be repeated, or killed and started again, and the tables come o
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import polars as pl
@@ -119,6 +121,7 @@ def append_rows(
     *,
     declared_lag_us: int = 0,
     clock: Clock | None = None,
+    also: Callable[[psycopg.Cursor[Any], AppendCounts], None] | None = None,
 ) -> AppendCounts:
     """Append one batch of raw rows in one transaction, adding only what is new or changed.
 
@@ -144,6 +147,8 @@ def append_rows(
         The source's declared lag, µs.
     clock
         Says when a correction arrived; the machine's clock if none.
+    also
+        Called in the same transaction with what the append did; an error of it ends that, and nothing is written.
 
     Raises
     ------
@@ -157,7 +162,7 @@ def append_rows(
     table = RAW_TABLES[kind]
     frame = rows if isinstance(rows, pl.DataFrame) else _frame(rows)
     frame, repeated = _prepare(frame, table)
-    if frame.is_empty():
+    if frame.is_empty() and also is None:
         return AppendCounts(unchanged=repeated)
     retracted = frame.filter("deleted")
     kept = frame.filter(~pl.col("deleted"))
@@ -170,17 +175,19 @@ def append_rows(
         connection.transaction(),
         connection.cursor(row_factory=tuple_row) as cursor,
     ):
-        _refuse_dropped(cursor, table, frame)
+        if not frame.is_empty():
+            refuse_dropped(cursor, table, frame.select(pl.col("event_timestamp").min()).item())
         if not kept.is_empty():
             counts += _append(cursor, table, kept, source, declared_lag_us, now_us)
         if not retracted.is_empty():
             counts += _retract(cursor, table, retracted, source, now_us)
+        if also is not None:
+            also(cursor, counts)
     return counts
 
 
-def _refuse_dropped(cursor: psycopg.Cursor[Any], table: RawTable, frame: pl.DataFrame) -> None:
+def refuse_dropped(cursor: psycopg.Cursor[Any], table: RawTable, first: datetime) -> None:
     """Refuse rows from before what retention dropped: features could not be computed with them."""
-    first = frame.select(pl.col("event_timestamp").min()).item()
     found = cursor.execute(
         "SELECT refused_before FROM tapeline.retention_horizons WHERE table_name = %s AND refused_before > %s",
         (table.name, first),

@@ -17,6 +17,7 @@ from psycopg import sql
 
 from tapeline.core.timestamps import from_us, to_us
 from tapeline.features.view import FeatureViewSpec
+from tapeline.storage.scripts import Call, Script
 from tapeline.storage.state_codec import POSITION_OFFSET, SavedState, decode_state, encode_state, state_key
 
 SNAPSHOTS_MAX = 96
@@ -217,7 +218,7 @@ def write_snapshots(
 
 # Newer means known later; of what is known equally late, recorded later; then further on. A retraction takes a state back to
 # an earlier event. The numbers are exact in Lua's doubles: microseconds stay below 2**53 until the year 2255.
-_PUBLISH = """
+_PUBLISH = Script("""
 local new, at = ARGV[1], tonumber(ARGV[2])
 local old = redis.call('GETRANGE', KEYS[1], 0, at + 39)
 if #old == at + 40 and string.sub(old, 1, at) == string.sub(new, 1, at) then
@@ -230,7 +231,7 @@ if #old == at + 40 and string.sub(old, 1, at) == string.sub(new, 1, at) then
 end
 redis.call('SET', KEYS[1], new)
 return 1
-"""
+""")
 
 
 def publish_states(client: redis.Redis, project: str, spec: FeatureViewSpec, newest: Mapping[str, SavedState]) -> int:
@@ -244,11 +245,13 @@ def publish_states(client: redis.Redis, project: str, spec: FeatureViewSpec, new
     redis.RedisError
         If the server is away.
     """
-    if not newest:
-        return 0
-    script = client.register_script(_PUBLISH)
-    pipeline = client.pipeline(transaction=False)
-    for entity, saved in newest.items():
-        key = state_key(project, spec.name, spec.version, entity)
-        script(keys=[key], args=[encode_state(saved), POSITION_OFFSET], client=pipeline)
-    return sum(int(written) for written in pipeline.execute())
+    calls = [
+        Call([state_key(project, spec.name, spec.version, entity)], [encode_state(saved), b"%d" % POSITION_OFFSET])
+        for entity, saved in newest.items()
+    ]
+    written = 0
+    for reply in _PUBLISH.run(client, calls):
+        if isinstance(reply, Exception):
+            raise reply
+        written += int(reply)
+    return written

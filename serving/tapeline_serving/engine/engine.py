@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from tapeline.core.errors import ParameterError
 from tapeline.features.versions import Actions
-from tapeline.storage.keys import entity_part_of
+from tapeline.storage.keys import entity_key_sorted
 
 from tapeline_serving.engine.adjustments import known_actions
 from tapeline_serving.engine.live import continue_with_bars, continue_with_trades, decode
@@ -117,7 +117,7 @@ class Engine:
         entities = request.entities
         for entity in entities:
             self._check_kinds(entity)
-        parts = [entity_part_of(entity.symbol) for entity in entities]
+        parts = [entity_key_sorted([entity.symbol]) for entity in entities]
         keys = [
             (view.state_prefix if _live(view, entity) else view.value_prefix) + part
             for view in self.plan.views

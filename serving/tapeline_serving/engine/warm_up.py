@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from tapeline.core.errors import IntegrityError
-from tapeline.storage.keys import entity_part_of
+from tapeline.storage.keys import entity_key_sorted
 from tapeline.storage.state_codec import POSITION_OFFSET
 
 from tapeline_serving.engine.plan import ServingPlan
@@ -34,7 +34,7 @@ async def explain_undefined(
         *(
             redis.execute(
                 b"GETRANGE",
-                view.state_prefix + entity_part_of(entities[row].symbol),
+                view.state_prefix + entity_key_sorted([entities[row].symbol]),
                 b"%d" % POSITION_OFFSET,
                 b"%d" % (POSITION_OFFSET + _POSITION.size - 1),
             )

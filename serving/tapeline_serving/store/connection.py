@@ -176,26 +176,71 @@ class RedisConnection:
             backoff_s = min(2 * backoff_s, _BACKOFF_S_MAX)
 
     async def _connect(self) -> Pipeline:
+        address = self.address
+        if not address.sentinels:
+            return await self._open((address.host, address.port), address.greeting(), self.on_invalidated)
+        protocol = await self._open(await self._leader(), address.greeting(), self.on_invalidated)
+        # A leader that was away may not have heard yet that it leads no more.
+        if (await protocol.send(("ROLE",)))[0] != b"master":
+            protocol.abort("it does not lead its group")
+            raise UnavailableError("the server that the sentinels name does not lead its group", where=str(address))
+        return protocol
+
+    async def _leader(self) -> tuple[str, int]:
+        """Where the first sentinel that answers says the leader is."""
+        *login, question = self.address.sentinel_greeting()
+        for place in self.address.sentinels:
+            try:
+                protocol = await asyncio.wait_for(
+                    self._open(place, login), self.timeout_s / len(self.address.sentinels)
+                )
+            except (OSError, TimeoutError, UnavailableError, ssl.SSLError, hiredis.HiredisError):
+                continue
+            try:
+                found = await protocol.send(question)
+            except UnavailableError:
+                continue
+            finally:
+                protocol.abort("it has answered")
+            if found:
+                host, port = found
+                return host.decode(), int(port)
+        raise UnavailableError(f"no sentinel knows the leader of {self.address.master}", where=str(self.address))
+
+    async def _open(
+        self,
+        place: tuple[str, int],
+        greeting: Sequence[tuple[str, ...]],
+        on_invalidated: Callable[[list[bytes] | None], None] | None = None,
+    ) -> Pipeline:
         loop = asyncio.get_running_loop()
         address = self.address
         if address.path is not None:
             _, protocol = await loop.create_unix_connection(lambda: Pipeline(loop, str(address)), address.path)
         else:
-            context = ssl.create_default_context() if address.tls else None
             _, protocol = await loop.create_connection(
-                lambda: Pipeline(loop, str(address)), address.host, address.port, ssl=context
+                lambda: Pipeline(loop, str(address)), *place, ssl=self._tls_context()
             )
         if not address.tls:
             protocol.allow_direct_access()
         try:
-            for command in address.greeting():
+            for command in greeting:
                 await protocol.send(command)
-            if self.on_invalidated is not None:
-                await self._track(protocol, self.on_invalidated)
+            if on_invalidated is not None:
+                await self._track(protocol, on_invalidated)
         except BaseException:
             protocol.abort("its greeting failed")
             raise
         return protocol
+
+    def _tls_context(self) -> ssl.SSLContext | None:
+        address = self.address
+        if not address.tls:
+            return None
+        context = ssl.create_default_context(cafile=address.ca_certs)
+        if address.certfile is not None:
+            context.load_cert_chain(address.certfile, address.keyfile)
+        return context
 
     async def _track(self, protocol: Pipeline, on_invalidated: Callable[[list[bytes] | None], None]) -> None:
         """Ask to be told of changes; a Redis that cannot, or may not, is read without."""

@@ -29,6 +29,7 @@ STATUS_CODES: dict[type[errors.TapelineError], grpc.StatusCode] = {
     errors.AlreadyRunningError: _CODE.ALREADY_EXISTS,
     # What time or an operator mends.
     errors.UnavailableError: _CODE.UNAVAILABLE,
+    errors.FencedError: _CODE.ABORTED,
     errors.NotRunningError: _CODE.UNAVAILABLE,
     errors.ModelNotReadyError: _CODE.UNAVAILABLE,
     errors.IntegrityError: _CODE.DATA_LOSS,

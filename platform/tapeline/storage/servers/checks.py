@@ -7,7 +7,6 @@ from typing import Literal
 
 Verdict = Literal["ok", "warn", "fail"]
 
-SAFE_REMOTE_SCHEMES = frozenset({"rediss", "unix"})
 _LOCAL_HOSTS = frozenset({"", "localhost", "127.0.0.1", "::1"})
 
 

@@ -9,7 +9,8 @@ import redis
 
 from tapeline.core.settings import Settings
 from tapeline.storage.redis import redis_url
-from tapeline.storage.servers.checks import SAFE_REMOTE_SCHEMES, Check, is_local, megabytes
+from tapeline.storage.redis_address import RedisAddress
+from tapeline.storage.servers.checks import Check, is_local, megabytes
 
 _MEMORY_WARN = 0.8
 
@@ -27,15 +28,14 @@ def examine_online_store(client: redis.Redis, settings: Settings) -> Iterator[Ch
 
 
 def _transport(settings: Settings) -> Check:
-    # Parsed by hand: what matters is the scheme and the host, which redis-py does not give back together.
-    scheme, _, rest = redis_url(settings).partition("://")
-    host = rest.partition("/")[0].rpartition("@")[2].rpartition(":")[0].strip("[]") or rest.partition("/")[0]
-    if scheme in SAFE_REMOTE_SCHEMES or is_local(host):
-        return Check("online store transport", "ok", "TLS" if scheme == "rediss" else "stays on this machine")
+    address = RedisAddress.parse(redis_url(settings))
+    remote = [host for host, _ in address.nodes if not is_local(host)]
+    if address.tls or not remote:
+        return Check("online store transport", "ok", "TLS" if address.tls else "stays on this machine")
     return Check(
         "online store transport",
         "warn",
-        f"values and password go to {host} in the clear",
+        f"values and password go to {', '.join(remote)} in the clear",
         "Use rediss:// in TAPELINE_REDIS_URL",
     )
 

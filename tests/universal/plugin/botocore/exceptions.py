@@ -1,0 +1,5 @@
+"""The exception."""
+
+
+class BotoCoreError(Exception):
+    """Never raised here."""
