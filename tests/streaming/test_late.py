@@ -25,8 +25,10 @@ from tests.streaming.world import (
     empty,
     plan,
     raw_rows,
+    require_all,
     require_same,
     trades,
+    vanish,
 )
 
 
@@ -56,14 +58,9 @@ def test_whatever_comes_late_is_computed_as_a_back_fill_would(
             if start % 2:
                 worker.close()
             else:  # gone without a word
-                _vanish(worker)
+                vanish(worker)
+        require_all(connection, tape)
         require_same(connection, client, stream)
-
-
-def _vanish(worker: Worker) -> None:
-    worker.give_up()
-    for partition in sorted(worker.leases.owned):
-        worker.leases.release(partition)  # as if its time had passed
 
 
 def test_each_late_row_is_audited_once_with_its_reason(database: str, redis_url: str) -> None:

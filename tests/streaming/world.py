@@ -146,6 +146,14 @@ def newest_rows(connection: psycopg.Connection, spec: FeatureViewSpec) -> list[t
     return list({row[:4]: row for row in table_rows(connection, spec)}.values())
 
 
+def require_all(connection: psycopg.Connection, events: Events) -> None:
+    """Every trade that was sent stands in the database."""
+    keys = {(events.symbols[row["symbol"]], row["event_us"], row["sequence"]) for row in events.records}
+    with connection.transaction():
+        found = connection.execute("SELECT DISTINCT symbol, event_timestamp, sequence FROM tapeline.trades").fetchall()
+    assert {(symbol, to_us(event), sequence) for symbol, event, sequence in found} == keys
+
+
 def raw_rows(connection: psycopg.Connection, table: str = "trades") -> list[tuple[object, ...]]:
     with connection.transaction():
         return connection.execute(
@@ -203,3 +211,11 @@ def require_online(
 def work(worker: Worker, until: Callable[[], bool]) -> None:
     while not until():
         worker.step(block_ms=1)
+
+
+def vanish(worker: Worker) -> None:
+    """End a worker without a word, and let the time pass after which others notice."""
+    worker.give_up()
+    for partition in sorted(worker.leases.owned):
+        worker.leases.release(partition)
+    worker.leases.leave()

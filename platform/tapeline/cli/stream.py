@@ -258,7 +258,7 @@ def status(
 
     with connect() as connection, connect_redis() as redis:
         found = read_status(redis, connection, _plan(name, source, partitions))
-    facts = {"workers": found.workers, "dead letters": found.dead, "late rows": found.repairs}
+    facts = {"workers": found.workers, "dead letters": found.dead, "late rows": found.repairs, "set aside": found.aside}
     rows = [partition.as_dict() for partition in found.partitions]
     if as_json:
         emit({**facts, "partitions": rows}, as_json=True)

@@ -49,6 +49,7 @@ class Moment:
                 for percentile in ("p50", "p99"):
                     seconds_each = told.get(what, {}).get(f"{percentile}_s")
                     row[f"{what} {percentile} ms"] = None if seconds_each is None else 1e3 * seconds_each
+            row["set aside"] = told.get("aside", 0)
             row["behind MB"] = told.get("behind_bytes", 0) / 1e6
             row["open circuits"] = ", ".join(told.get("open", ()))
             made.append(row)

@@ -1,9 +1,9 @@
 """The rows of a stream: which can be taken, which simply continue their symbols, and these by symbol; each in one pass over a block.
 
 A block's rows are one matrix, a line for each of the ``ROW_`` columns. The tables of a lane have one entry a symbol: the key of its last
-row, its available time, the position in the stream up to which it stands (entry time, then entry number and place), and two moments
+row, its available time, the position in the stream up to which it stands (entry time, then entry number and place), two moments
 from which on something other than a row must be looked at: an event time at which a split takes effect, an available time at
-which one becomes known.
+which one becomes known; and whether it is set aside: its rows are recorded, and nothing is computed with them.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ Floats = NDArray[np.float64]
 SKIPPED, TAKEN, RECORDED, LATE = 0, 1, 2, 3
 """Already contained; continues its symbol; is recorded but computed with nothing; changes what was computed."""
 
-SEEN, EVENT, SEQUENCE, AVAILABLE, MS, PART, EFFECT, KNOWN, USED_EVENT, USED_SEQUENCE, SYMBOL_COLUMNS = range(11)
-"""Columns of a symbol's entry; the key of the last row that states were computed with comes last."""
+SEEN, EVENT, SEQUENCE, AVAILABLE, MS, PART, EFFECT, KNOWN, USED_EVENT, USED_SEQUENCE, ASIDE, SYMBOL_COLUMNS = range(12)
+"""Columns of a symbol's entry; ``USED_`` is the key of the last row that states were computed with."""
 
 (
     ROW_NAME, ROW_PARTITION, ROW_MS, ROW_PART, ROW_EVENT, ROW_SEQUENCE, ROW_AVAILABLE, ROW_CHANGE, ROW_DEADLINE,
@@ -184,10 +184,11 @@ def admit(start: int, end: int, rows: Integers, table: Integers, dirty: Integers
         rows[ROW_AVAILABLE, i] = known_us
         rows[ROW_CODE, i] = RECORDED
         if rows[ROW_USABLE, i] != 0:
-            rows[ROW_CODE, i] = TAKEN
             entry[AVAILABLE] = known_us
-            entry[USED_EVENT] = rows[ROW_EVENT, i]
-            entry[USED_SEQUENCE] = rows[ROW_SEQUENCE, i]
+            if entry[ASIDE] == 0:
+                rows[ROW_CODE, i] = TAKEN
+                entry[USED_EVENT] = rows[ROW_EVENT, i]
+                entry[USED_SEQUENCE] = rows[ROW_SEQUENCE, i]
         elif entry[SEEN] == 0:  # nothing is available with it
             entry[AVAILABLE] = -(2**62)
         entry[SEEN] = 1

@@ -14,7 +14,7 @@ from psycopg.rows import tuple_row
 from tapeline.core.timestamps import to_us
 
 LOOK_S = 2.0
-_OVERLAP = timedelta(minutes=5)
+OVERLAP = timedelta(minutes=5)
 """A row is stamped with its transaction's beginning, and seen from its end on."""
 
 
@@ -31,6 +31,11 @@ class ActionWatch:
     """Looks for actions that were recorded since the last time.
 
     One thread looks, another takes.
+
+    Attributes
+    ----------
+    taken_us
+        Everything that was recorded before that moment, by the database's clock, has been taken.
     """
 
     def __init__(self) -> None:
@@ -38,6 +43,7 @@ class ActionWatch:
         self._since: datetime | None = None
         self._known: set[tuple[Any, ...]] = set()
         self._looked_s = -1e9
+        self.taken_us = 0
 
     def look(self, connection: psycopg.Connection[Any]) -> None:
         """Look, if it is time. The first look only marks where to begin: states are taken up with what is there."""
@@ -48,7 +54,7 @@ class ActionWatch:
             rows = cursor.execute(
                 "SELECT created_timestamp, symbol, kind, event_timestamp, sequence, available_timestamp"
                 " FROM tapeline.corporate_actions WHERE created_timestamp > coalesce(%s, now()) - %s",
-                (self._since, _OVERLAP),
+                (self._since, OVERLAP),
             ).fetchall()
             found = cursor.execute("SELECT now()").fetchone()
         assert found is not None
@@ -59,7 +65,8 @@ class ActionWatch:
 
     def take(self) -> list[NewAction]:
         """What was found since the last time."""
-        taken = []
+        since, taken = self._since, []  # in this order: what is found until then belongs to it
         while self._found:
             taken.append(self._found.popleft())
+        self.taken_us = 0 if since is None else to_us(since)
         return taken

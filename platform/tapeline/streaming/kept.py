@@ -5,6 +5,7 @@ All little-endian::
     magic "TLSS" · format u8 · views u8 · seen u16
     position: entry time ms i64 · entry number times 65,536 plus place in the block i64
     last row: event i64 · sequence i64 · available i64
+    splits and dividends looked up until: i64
     for each view: length of the label u16 · length of the state u32 · label · state (as in storage/state_codec.py)
 
 Each state carries its own checksum and plan hash.
@@ -19,13 +20,13 @@ from dataclasses import dataclass
 from tapeline.compute.rows import EntityState
 from tapeline.core.errors import IntegrityError
 from tapeline.features.view import FeatureViewSpec
-from tapeline.kernels.stream_order import AVAILABLE, EVENT, MS, PART, SEEN, SEQUENCE, USED_EVENT, USED_SEQUENCE
+from tapeline.kernels.stream_order import ASIDE, AVAILABLE, EVENT, MS, PART, SEEN, SEQUENCE, USED_EVENT, USED_SEQUENCE
 from tapeline.storage.state_codec import SavedState, decode_state, encode_state
 from tapeline.streaming.lane import Lane, Position, StateCopy
 
-_HEAD = struct.Struct("<4sBBHqqqqq")
+_HEAD = struct.Struct("<4sBBHqqqqqq")
 _VIEW = struct.Struct("<HI")
-_MAGIC, _FORMAT = b"TLSS", 1
+_MAGIC, _FORMAT = b"TLSS", 2
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,16 @@ class KeptState:
         Up to which its rows are contained.
     last
         Event, sequence and available time of its last row; none if it had none.
+    looked_us
+        Up to when splits and dividends were looked up.
     views
-        The state of each view, by label.
+        The state of each view, by label. None of a symbol that is set aside: what was kept of it before counts no more, and
+        the next owner tries to compute it.
     """
 
     position: Position
     last: tuple[int, int, int] | None
+    looked_us: int
     views: Mapping[str, SavedState]
 
 
@@ -55,7 +60,7 @@ def label_of(spec: FeatureViewSpec) -> str:
 def encode_kept(kept: KeptState) -> bytes:
     """Bytes of what is kept; :func:`decode_kept` reads them back."""
     last = kept.last or (0, 0, 0)
-    parts = [_HEAD.pack(_MAGIC, _FORMAT, len(kept.views), kept.last is not None, *kept.position, *last)]
+    parts = [_HEAD.pack(_MAGIC, _FORMAT, len(kept.views), kept.last is not None, *kept.position, *last, kept.looked_us)]
     for label, saved in kept.views.items():
         name, data = label.encode(), encode_state(saved)
         parts += [_VIEW.pack(len(name), len(data)), name, data]
@@ -72,7 +77,7 @@ def decode_kept(data: bytes, *, where: str | None = None) -> KeptState:
     """
     if len(data) < _HEAD.size:
         raise IntegrityError("kept states are cut short", where=where)
-    magic, version, count, seen, ms, part, *last = _HEAD.unpack_from(data)
+    magic, version, count, seen, ms, part, *last, looked_us = _HEAD.unpack_from(data)
     if magic != _MAGIC or version != _FORMAT or seen > 1:
         raise IntegrityError("these bytes are no kept states of a known format", where=where)
     views: dict[str, SavedState] = {}
@@ -89,16 +94,16 @@ def decode_kept(data: bytes, *, where: str | None = None) -> KeptState:
         at += name + size
     if at != len(data):
         raise IntegrityError("kept states have bytes too many", where=where)
-    return KeptState((ms, part), (last[0], last[1], last[2]) if seen else None, views)
+    return KeptState((ms, part), (last[0], last[1], last[2]) if seen else None, looked_us, views)
 
 
 def keep(copied: StateCopy) -> list[KeptState]:
     """What is to be kept of each of some symbols."""
-    entries = copied.table[:, [SEEN, EVENT, SEQUENCE, AVAILABLE, MS, PART, USED_EVENT, USED_SEQUENCE]].tolist()
+    entries = copied.table[:, [SEEN, EVENT, SEQUENCE, AVAILABLE, MS, PART, USED_EVENT, USED_SEQUENCE, ASIDE]].tolist()
     kept = []
-    for number, (seen, event_us, sequence, available_us, ms, part, *used) in enumerate(entries):
+    for number, (seen, event_us, sequence, available_us, ms, part, *used, aside) in enumerate(entries):
         views = {}
-        for states, copies in copied.views:
+        for states, copies in () if aside else copied.views:
             state, plan = copies[number], states.runner.plan
             views[label_of(states.spec)] = SavedState(
                 plan_hash=plan.hash,
@@ -111,7 +116,8 @@ def keep(copied: StateCopy) -> list[KeptState]:
                 bar_state=state.bars,
                 outputs=state.outputs,
             )
-        kept.append(KeptState((ms, part), (event_us, sequence, available_us) if seen else None, views))
+        last = (event_us, sequence, available_us) if seen else None
+        kept.append(KeptState((ms, part), last, copied.looked_us, views))
     return kept
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from tapeline.core.errors import LimitError
 from tapeline.features.builders import NEVER_US
 from tapeline.features.versions import ActionVersions, Integers
 from tapeline.kernels.stream_order import (
+    ASIDE,
     AVAILABLE,
     EFFECT,
     EVENT,
@@ -36,6 +38,19 @@ STATE_BYTES_MAX = 8 << 30
 _FIRST_PLACES = 64
 
 
+@dataclass(frozen=True)
+class Aside:
+    """Why nothing is computed of a symbol for now, and from when on, by the monotonic clock, it is tried again."""
+
+    reason: str
+    until_s: float
+
+    @property
+    def is_due(self) -> bool:
+        """Whether to try again."""
+        return time.monotonic() >= self.until_s
+
+
 class Lane:
     """Symbols and their states, one place each.
 
@@ -54,6 +69,8 @@ class Lane:
         int64 (places, 2): position of the first row that the kept state does not contain; zeros: it contains all.
     partition
         int64 (places,): −1 of a place that is free.
+    aside
+        Symbols whose features cannot be computed: their rows are recorded, and no states of theirs are kept.
     """
 
     def __init__(self, kind: EventKind, views: Sequence[ViewStates]) -> None:
@@ -64,6 +81,7 @@ class Lane:
         self.table: Integers = np.zeros((0, SYMBOL_COLUMNS), dtype=np.int64)
         self.dirty: Integers = np.zeros((0, 2), dtype=np.int64)
         self.partition: Integers = np.full(0, -1, dtype=np.int64)
+        self.aside: dict[str, Aside] = {}
         self._free: list[int] = []
 
     def add(self, symbol: str, partition: int) -> int:
@@ -108,6 +126,7 @@ class Lane:
         self.table[place, [MS, PART]] = position
         self.table[place, [EFFECT, KNOWN]] = NEVER_US
         self.dirty[place] = 0
+        self.aside.pop(self.symbols[place], None)
 
     def drop(self, partition: int) -> None:
         """Forget the symbols of a partition."""
@@ -117,10 +136,16 @@ class Lane:
     def forget(self, symbol: str) -> None:
         """Forget a symbol; its place is free."""
         place = self.places.pop(symbol)
+        self.aside.pop(symbol, None)
         self.symbols[place] = ""
         self.partition[place] = -1
         self.dirty[place] = 0
         self._free.append(place)
+
+    def set_aside(self, symbol: str, aside: Aside) -> None:
+        """Compute nothing of a symbol from its next row on."""
+        self.aside[symbol] = aside
+        self.table[self.places[symbol], ASIDE] = 1
 
     def set_frontier(self, place: int, key: tuple[int, int], used: tuple[int, int], available_us: int) -> None:
         """Event time and sequence of a symbol's last row, those of the last one that its states contain, and when all of its rows
@@ -170,10 +195,13 @@ class Lane:
         found = self.dirty[places[first]].tolist()
         return {partition: (ms, part) for partition, (ms, part) in zip(partitions.tolist(), found, strict=True)}
 
-    def copy_states(self, places: Integers) -> StateCopy:
-        """What is to be kept of some symbols, apart from what goes on changing."""
+    def copy_states(self, places: Integers, looked_us: int) -> StateCopy:
+        """What is to be kept of some symbols, apart from what goes on changing; with splits and dividends recorded up to a
+        moment.
+        """
         return StateCopy(
             self.kind,
+            looked_us,
             [self.symbols[place] for place in places.tolist()],
             self.partition[places],
             self.table[places],
@@ -189,6 +217,8 @@ class StateCopy:
     ----------
     kind
         Of the lane.
+    looked_us
+        Splits and dividends recorded before that moment are in the states, or changed nothing of them.
     symbols
         N symbols.
     partition
@@ -200,6 +230,7 @@ class StateCopy:
     """
 
     kind: EventKind
+    looked_us: int
     symbols: list[str]
     partition: Integers
     table: Integers

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from tapeline.streaming.producer import Producer
     from tapeline.streaming.worker import Worker
 
+REASONS_MAX = 5
+"""Symbols that were set aside whose reasons a worker tells others."""
 _BUCKETS = range(0, len(BOUNDS_S), PER_DECADE // 2)
 Read = Callable[[], "Iterator[Metric]"]
 
@@ -42,6 +44,7 @@ def worker_metrics(worker: Worker) -> Iterator[Metric]:
         yield counter
     for name, help_text, value in (
         ("partitions", "Partitions owned", len(worker.leases.owned)),
+        ("aside", "Symbols whose features cannot be computed", len(worker.aside)),
         ("behind_bytes", "Bytes that wait to be written to PostgreSQL", worker.behind.waiting_bytes),
         ("behind_seconds", "How long the last transaction took, acknowledgements included", worker.behind.done_s),
     ):
@@ -137,8 +140,11 @@ class Summary:
         worker = self._worker
         processing, latency = worker.processing.since(self._processing), worker.latency.since(self._latency)
         self._processing, self._latency = worker.processing.counts.copy(), worker.latency.counts.copy()
+        aside = worker.aside
         return {
             **asdict(worker.counters),
+            "aside": len(aside),
+            "reasons": dict(sorted(aside.items())[:REASONS_MAX]),
             "behind_bytes": worker.behind.waiting_bytes,
             "behind_s": worker.behind.done_s,
             "processing": processing.as_dict(),

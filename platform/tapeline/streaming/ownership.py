@@ -21,7 +21,7 @@ from tapeline.streaming.offline import Claim, claim
 from tapeline.streaming.plan import StreamPlan
 from tapeline.streaming.processing import Processor
 from tapeline.streaming.reading import PLACES, Entry
-from tapeline.streaming.recovery import look_around
+from tapeline.streaming.recovery import acted_on, look_around
 
 _REPLAY_ENTRIES = 256
 
@@ -123,7 +123,8 @@ class Ownership:
 
     def _load_kept(self, partition: int) -> None:
         for lane in self._processor.lanes.values():
-            taken = []
+            looked_us: dict[str, int] = {}
+            again: list[str] = []
             for name, data in self._redis.hscan_iter(states_key(self._plan, partition, lane.kind), count=100):
                 symbol = name.decode()
                 # Where nothing that can be used was kept, the database has the state of the symbol.
@@ -131,13 +132,20 @@ class Ownership:
                     kept: KeptState = decode_kept(data, where=symbol)
                 except IntegrityError:
                     continue
+                if not kept.views:  # it was set aside
+                    lane.add(symbol, partition)
+                    again.append(symbol)
+                    continue
                 try:
                     take_up(lane, lane.add(symbol, partition), kept)
                 except IntegrityError:
                     lane.forget(symbol)
                     continue
-                taken.append(symbol)
-            look_around(self._connection, lane, taken)
+                looked_us[symbol] = kept.looked_us
+            look_around(self._connection, lane, list(looked_us))
+            again += acted_on(self._connection, lane, looked_us)
+            if again:
+                self._processor.repairs.reload(lane, again)
 
     def _read_again(self, partition: int, floor: Position, last: bytes) -> Iterator[list[Entry]]:
         """What was delivered after the floor."""

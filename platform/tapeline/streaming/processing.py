@@ -235,8 +235,12 @@ class Processor:
         if new:
             for symbol in new:
                 lane.add(symbol, self.plan.partition_of(symbol))
-            compute_and_load(self._connection, lane, new, self.positions(lane.kind))
+            self.compute_and_load(lane, new)
         return np.array([lane.places[name] for name in block.names], dtype=np.int64)
+
+    def compute_and_load(self, lane: Lane, symbols: Sequence[str]) -> list[str]:
+        """Compute symbols from history and take their states up; returns those that have a history, and are not set aside."""
+        return compute_and_load(self._connection, self.plan, lane, symbols, self.positions(lane.kind))
 
     def positions(self, kind: EventKind) -> dict[int, Position]:
         """PostgreSQL's position in each partition."""

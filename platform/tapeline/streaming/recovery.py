@@ -5,7 +5,9 @@ The back-fill computes them. It sees the raw rows that the stream wrote, so the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -15,16 +17,25 @@ from psycopg import sql
 from tapeline.compute import backfill
 from tapeline.compute.reading import declared_lag_us, read_all_actions
 from tapeline.compute.rows import EntityState
+from tapeline.core.errors import ContinuityError, IntegrityError, InvalidDataError, OutOfOrderError
 from tapeline.core.timestamps import from_us, to_us
 from tapeline.features.builders import NEVER_US
 from tapeline.features.versions import ActionVersions
 from tapeline.features.view import FeatureViewSpec
+from tapeline.kernels.stream_order import AVAILABLE, EVENT, SEEN
 from tapeline.lineage import record_view
 from tapeline.storage.feature_tables import SCHEMA, register_view
 from tapeline.storage.packed import Layout, encode_many
 from tapeline.storage.snapshots import newest_states, raw_table, read_progress
-from tapeline.streaming.lane import Lane, Position
+from tapeline.streaming.actions import OVERLAP
+from tapeline.streaming.lane import Aside, Lane, Position
+from tapeline.streaming.plan import StreamPlan
 from tapeline.streaming.states import ViewStates
+
+OF_A_SYMBOL = (InvalidDataError, ContinuityError, OutOfOrderError, IntegrityError)
+"""Errors of a back-fill that lie in the rows of some symbol; all others end the worker."""
+RETRY_S = 60.0
+"""After that a symbol whose features could not be computed is tried again, or after twenty times as long as trying takes."""
 
 
 def open_views(connection: psycopg.Connection[Any], specs: Sequence[FeatureViewSpec]) -> list[ViewStates]:
@@ -44,7 +55,11 @@ def open_views(connection: psycopg.Connection[Any], specs: Sequence[FeatureViewS
 
 
 def compute_and_load(
-    connection: psycopg.Connection[Any], lane: Lane, symbols: Sequence[str], position_of: dict[int, Position]
+    connection: psycopg.Connection[Any],
+    plan: StreamPlan,
+    lane: Lane,
+    symbols: Sequence[str],
+    position_of: dict[int, Position],
 ) -> list[str]:
     """Bring views up to the raw rows of some symbols, and take the states up.
 
@@ -52,6 +67,8 @@ def compute_and_load(
     ----------
     connection
         Idle.
+    plan
+        The stream.
     lane
         Where the symbols have places.
     symbols
@@ -62,19 +79,71 @@ def compute_and_load(
     Returns
     -------
     list of str
-        The symbols that have raw rows.
+        The symbols that have raw rows, without those that were set aside since their rows are refused.
 
     Raises
     ------
     TapelineError
-        What a back-fill raises.
+        What a back-fill raises that no symbol's rows are to blame for.
     """
     known = _recorded(connection, lane, symbols)
-    if known:
+    began = time.monotonic()
+    reasons = _compute(connection, lane, known) if known else {}
+    until_s = time.monotonic() + max(RETRY_S, 20 * (time.monotonic() - began))
+    load(connection, lane, [symbol for symbol in symbols if symbol not in reasons], position_of)
+    asides = {symbol: Aside(reason, until_s) for symbol, reason in reasons.items()}
+    stand_aside(connection, plan, lane, asides, position_of)
+    return [symbol for symbol in known if symbol not in reasons]
+
+
+def _compute(connection: psycopg.Connection[Any], lane: Lane, symbols: Sequence[str]) -> dict[str, str]:
+    """Bring views up to the raw rows of symbols; returns those for which that cannot be done, with the reasons."""
+    try:
         for view in lane.views:
-            backfill(connection, view.spec, symbols=known)
-    load(connection, lane, symbols, position_of)
-    return known
+            backfill(connection, view.spec, symbols=symbols)
+    except OF_A_SYMBOL as error:
+        if len(symbols) == 1:
+            return {symbols[0]: f"{error.what} ({error.where})" if error.where else error.what}
+        half = len(symbols) // 2
+        return _compute(connection, lane, symbols[:half]) | _compute(connection, lane, symbols[half:])
+    return {}
+
+
+def stand_aside(
+    connection: psycopg.Connection[Any],
+    plan: StreamPlan,
+    lane: Lane,
+    asides: Mapping[str, Aside],
+    position_of: dict[int, Position],
+) -> None:
+    """Set symbols aside that stand where PostgreSQL stands: their next rows are recorded behind those that it has."""
+    if not asides:
+        return
+    with connection.transaction():
+        recorded = _last_recorded(connection, lane, list(asides))
+        available = _last_available(connection, plan, lane, list(asides))
+    for symbol, aside in asides.items():
+        place = lane.places[symbol]
+        lane.reset(place, position_of[int(lane.partition[place])])
+        key = recorded[symbol]
+        lane.set_frontier(place, key, key, available[symbol])
+        lane.set_aside(symbol, aside)
+
+
+def _last_available(
+    connection: psycopg.Connection[Any], plan: StreamPlan, lane: Lane, symbols: Sequence[str]
+) -> dict[str, int]:
+    """When all raw rows of each symbol were available that lie within the late window."""
+    spec = lane.views[0].spec
+    query = sql.SQL(
+        "SELECT a.symbol, max(r.available_timestamp) FROM unnest(%(symbols)s::text[]) AS a (symbol) CROSS JOIN LATERAL ("
+        " SELECT max(event_timestamp) AS newest FROM {table} WHERE source = %(source)s AND symbol = a.symbol) l"
+        " JOIN {table} r ON r.source = %(source)s AND r.symbol = a.symbol AND r.event_timestamp >= l.newest - %(window)s"
+        " GROUP BY a.symbol"
+    ).format(table=raw_table(spec))
+    window = timedelta(microseconds=plan.late_window_us)
+    values = {"symbols": list(symbols), "source": spec.rows.source, "window": window}
+    return {symbol: to_us(available) for symbol, available in connection.execute(query, values).fetchall()}
 
 
 def load(
@@ -121,6 +190,20 @@ def _last_recorded(
     ).format(raw_table(spec))
     rows = connection.execute(query, (list(symbols), spec.rows.source)).fetchall()
     return {symbol: (to_us(event), sequence) for symbol, event, sequence in rows}
+
+
+def acted_on(connection: psycopg.Connection[Any], lane: Lane, looked_us: Mapping[str, int]) -> list[str]:
+    """Symbols of which a split or dividend that was recorded since the moment given changes what their states contain."""
+    changed: list[str] = []
+    if not looked_us:
+        return changed
+    for symbol, actions in read_all_actions(connection, list(looked_us)).items():
+        seen, event_us, available_us = lane.table[lane.places[symbol], [SEEN, EVENT, AVAILABLE]].tolist()
+        since_us = looked_us[symbol] - OVERLAP // timedelta(microseconds=1)
+        contained = (actions.event_us <= event_us) & (actions.available_us <= available_us)
+        if seen and (contained & (actions.created_us > since_us)).any():
+            changed.append(symbol)
+    return changed
 
 
 def look_around(connection: psycopg.Connection[Any], lane: Lane, symbols: Sequence[str]) -> None:

@@ -19,7 +19,7 @@ from tapeline.streaming.columns import Columns
 from tapeline.streaming.dead import DeadLetters
 from tapeline.streaming.lane import Lane
 from tapeline.streaming.reading import Block
-from tapeline.streaming.recovery import compute_and_load, look_around
+from tapeline.streaming.recovery import look_around, stand_aside
 
 if TYPE_CHECKING:
     from tapeline.streaming.processing import Processor
@@ -73,12 +73,32 @@ class Repairs:
             self.reload(lane, [block.names[name] for name in np.unique(block.name[late]).tolist()])
 
     def reload(self, lane: Lane, symbols: Sequence[str]) -> None:
-        """Compute symbols from history, take their states up, and show their newest rows."""
-        self._processor.counters.repairs += 1
-        recorded = compute_and_load(self._connection, lane, symbols, self._processor.positions(lane.kind))
-        self._processor.show_stored(lane, recorded)
+        """Compute symbols from history, take their states up, and show their newest rows.
+
+        Those whose rows a back-fill refuses are set aside; those that were set aside before wait for their next trial.
+        """
+        waiting = {symbol: lane.aside[symbol] for symbol in symbols if symbol in lane.aside}
+        waiting = {symbol: aside for symbol, aside in waiting.items() if not aside.is_due}
+        if due := [symbol for symbol in symbols if symbol not in waiting]:
+            self._processor.counters.repairs += 1
+            self._processor.show_stored(lane, self._processor.compute_and_load(lane, due))
+        positions = self._processor.positions(lane.kind)
+        stand_aside(self._connection, self._processor.plan, lane, waiting, positions)
         places = np.array([lane.places[symbol] for symbol in symbols], dtype=np.int64)
         lane.mark_dirty(places, lane.table[places, MS], lane.table[places, PART])
+
+    def retry(self) -> None:
+        """Try symbols again that were set aside, if it is time.
+
+        Raises
+        ------
+        UnavailableError
+            If a server is away.
+        """
+        for lane in self._processor.lanes.values():
+            if due := [symbol for symbol, aside in lane.aside.items() if aside.is_due]:
+                self._flush()  # the back-fill sees what stands
+                self.reload(lane, due)
 
     def take_in(self, actions: Sequence[NewAction]) -> None:
         """Splits and dividends that were recorded meanwhile: watch for their moment, or compute again what they change.
@@ -89,7 +109,7 @@ class Repairs:
             If a server is away.
         """
         for lane in self._processor.lanes.values():
-            mine = [action for action in actions if action.symbol in lane.places]
+            mine = [action for action in actions if action.symbol in lane.places and action.symbol not in lane.aside]
             if not mine:
                 continue
             look_around(self._connection, lane, sorted({action.symbol for action in mine}))

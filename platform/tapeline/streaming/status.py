@@ -49,12 +49,15 @@ class PartitionStatus:
 
 @dataclass(frozen=True)
 class StreamStatus:
-    """A stream: its partitions, live workers, letters in the dead-letter stream, and late rows by reason."""
+    """A stream: its partitions, live workers, letters in the dead-letter stream, late rows by reason, and some of the symbols
+    that workers have set aside, with the reasons.
+    """
 
     partitions: tuple[PartitionStatus, ...]
     workers: int
     dead: int
     repairs: dict[str, int]
+    aside: dict[str, str]
 
 
 def read_status(redis: Redis, connection: psycopg.Connection[Any], plan: StreamPlan) -> StreamStatus:
@@ -82,11 +85,12 @@ def read_status(redis: Redis, connection: psycopg.Connection[Any], plan: StreamP
         partitions = tuple(
             _partition(redis, plan, partition, written.get(partition, 0)) for partition in range(plan.partitions)
         )
-        workers = len(live_workers(redis, plan))
+        workers = live_workers(redis, plan)
         dead = redis.xlen(plan.shared_key("dead"))
     except RedisError as error:
         raise unavailable(error) from error
-    return StreamStatus(partitions, workers, dead, repairs)
+    aside = {symbol: reason for told in workers.values() for symbol, reason in told.get("reasons", {}).items()}
+    return StreamStatus(partitions, len(workers), dead, repairs, aside)
 
 
 def _partition(redis: Redis, plan: StreamPlan, partition: int, written_ms: int) -> PartitionStatus:

@@ -133,6 +133,12 @@ class Worker:
         return self.processor.counters
 
     @property
+    def aside(self) -> dict[str, str]:
+        """Symbols whose features cannot be computed, with the reasons; their rows are recorded."""
+        lanes = self.processor.lanes.values()
+        return {symbol: aside.reason for lane in lanes for symbol, aside in lane.aside.copy().items()}
+
+    @property
     def breakers(self) -> tuple[Breaker, ...]:
         """The circuits to what the worker depends on."""
         return self.processor.breaker, self.behind.breaker, self.behind.redis_breaker
@@ -165,6 +171,7 @@ class Worker:
             self._keep_if_due()
             if actions := self._actions.take():
                 self.processor.repairs.take_in(actions)
+            self.processor.repairs.retry()
         except FencedError:
             self._abandon()
             return 0
@@ -270,7 +277,7 @@ class Worker:
         for lane in self.processor.lanes.values():
             places = lane.oldest_dirty(partition)[: max(1, bytes_max // lane.state_bytes)]
             if len(places):
-                job.copies.append(lane.copy_states(places))
+                job.copies.append(lane.copy_states(places, self._actions.taken_us))
                 job.size += len(places) * lane.state_bytes
                 lane.dirty[places] = 0
         first: dict[int, Position] = {}
