@@ -82,7 +82,7 @@ def write_report(run: DemoRun, steps: Steps, home: Path, path: Path) -> Path:
                 }
             ),
             importance=[(name, gain / total) for name, gain in gains],
-            latency_us=run.latency_us | {"270 features, while trades stream": np.array(run.stream.predict_us)},
+            latency_us=run.latency_us | {run.stream.latency_title: np.array(run.stream.predict_us)},
             late=run.late.report_rows(),
             commands=steps.done,
             data_flow_svg=_data_flow(),

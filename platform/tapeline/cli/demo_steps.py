@@ -40,13 +40,6 @@ class Steps:
         self.folder = folder
         self.done: list[tuple[str, float]] = []
 
-    def with_environment(self, more: Mapping[str, str]) -> Steps:
-        """The same, with more in the environment; what it runs is remembered here."""
-        other = Steps(more, self.folder)
-        other.environment = self.environment | dict(more)
-        other.done = self.done
-        return other
-
     def tapeline(self, *arguments: str) -> Any:
         """Run a ``tapeline`` command with ``--json`` and parse what it prints."""
         shown = f"tapeline {shlex.join(arguments)}"
@@ -89,60 +82,65 @@ class Steps:
         return run.stdout
 
 
-class ServerProcess:
-    """An inference server started by ``tapeline serve``; use as a context manager, which drains it at the end.
+class BackgroundProcess:
+    """A ``tapeline`` command that runs beside the steps; use as a context manager, which ends it.
 
     Parameters
     ----------
     steps
         Whose environment and folder it runs in.
-    model
-        What to serve.
+    words
+        The command.
     log
-        File for its output.
+        File for what it reports.
+    environment
+        Added to that of the steps.
     """
 
-    def __init__(self, steps: Steps, model: str, log: Path) -> None:
+    def __init__(
+        self, steps: Steps, words: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
         self._steps = steps
-        self._model = model
+        self._shown = f"tapeline {shlex.join(words)}"
+        self._words = words
         self._log = log
-        self.target = ""
-        self.ready_s = 0.0
+        self._environment = steps.environment | dict(environment or {})
 
     def __enter__(self) -> Self:
-        shown = f"tapeline serve {self._model} --port 0"
-        console.print(f"[bold cyan]$[/] {shown} &", highlight=False)
-        begin = time.perf_counter()
+        console.print(f"[bold cyan]$[/] {self._shown} &", highlight=False)
+        self._began_s = time.perf_counter()
         with self._log.open("w") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tapeline", "serve", self._model, "--port", "0"],
+                [sys.executable, "-m", "tapeline", *self._words],
                 cwd=self._steps.folder,
-                env=self._steps.environment,
+                env=self._environment,
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
+                stdout=subprocess.PIPE if "--json" in self._words else log,
+                stderr=log,
+                text=True,
             )
-        try:
-            self.target = self._wait_until_ready(begin)
-        except BaseException:
-            self._process.kill()
-            self._process.wait()
-            raise
-        self.ready_s = time.perf_counter() - begin
-        self._steps.record(shown, self.ready_s)
         return self
 
-    def _wait_until_ready(self, begin: float) -> str:
-        while time.perf_counter() - begin < READY_TIMEOUT_S:
-            found = re.search(r"127\.0\.0\.1:\d+", self._log.read_text())
-            if found:
-                return found.group()
-            if self._process.poll() is not None:
-                break
-            time.sleep(0.02)
-        raise UnavailableError(
-            "the inference server did not become ready", where=str(self._log), remedy=self._log.read_text()[-2_000:]
-        )
+    def require_alive(self) -> None:
+        """Raise if it has ended.
+
+        Raises
+        ------
+        UnavailableError
+            With the end of its log.
+        """
+        if self._process.poll() is not None:
+            raise UnavailableError(
+                f"{self._shown!r} has ended", where=str(self._log), remedy=self._log.read_text()[-2_000:]
+            )
+
+    def stop(self) -> Any:
+        """Ask it to end, and return what it printed, from JSON."""
+        self._process.terminate()
+        output, _ = self._process.communicate(timeout=120)
+        if self._process.returncode:
+            raise StepError(f"{self._shown!r} ended with exit code {self._process.returncode}", where=str(self._log))
+        return json.loads(output)
 
     def __exit__(self, *_: object) -> None:
         self._process.terminate()
@@ -151,3 +149,43 @@ class ServerProcess:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+
+class ServerProcess(BackgroundProcess):
+    """An inference server, ready within the block.
+
+    Parameters
+    ----------
+    steps, log, environment
+        As of :class:`BackgroundProcess`.
+    model
+        What to serve.
+    """
+
+    def __init__(self, steps: Steps, model: str, log: Path, environment: Mapping[str, str] | None = None) -> None:
+        super().__init__(steps, ["serve", model, "--port", "0"], log, environment)
+        self.target = ""
+        self.ready_s = 0.0
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        try:
+            self.target = self._wait_until_ready(self._began_s)
+        except BaseException:
+            self._process.kill()
+            self._process.wait()
+            raise
+        self.ready_s = time.perf_counter() - self._began_s
+        self._steps.record(self._shown, self.ready_s)
+        return self
+
+    def _wait_until_ready(self, begin: float) -> str:
+        while time.perf_counter() - begin < READY_TIMEOUT_S:
+            found = re.search(r"127\.0\.0\.1:\d+", self._log.read_text())
+            if found:
+                return found.group()
+            self.require_alive()
+            time.sleep(0.02)
+        raise UnavailableError(
+            "the inference server did not become ready", where=str(self._log), remedy=self._log.read_text()[-2_000:]
+        )

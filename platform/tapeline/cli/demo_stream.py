@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from tapeline.cli.app import console, notices
-from tapeline.cli.demo_steps import ServerProcess, StepError, Steps
+from tapeline.cli.demo_steps import BackgroundProcess, ServerProcess, StepError, Steps
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,10 +31,10 @@ VIEWS = ("intraday_technical", "intraday_candles", "trade_microstructure")
 HISTORY_UNTIL, STREAMED_SINCE = "2013-09-03T13:59:59.999999+00:00", "2013-09-03T14:00:00+00:00"
 """The last five hours, 300,000 trades, are held back: no file, table or training set holds them until the worker writes them."""
 EXPORT = ("--service", SERVICE, "--symbols", SYMBOL, "--every", "1m", "--labels", "direction:1h")
+WORKER = ("stream", "run", STREAM, "--source", SOURCE, "--partitions", "1", "--lease", "60", "--json")
 VALUES = 1_050_000
 """Values to be served while the trades stream."""
 _ONLINE_TIMEOUT_S = 60.0
-_LEASE_S = "60"
 
 
 @dataclass
@@ -84,6 +81,11 @@ class Streamed:
             and sum(view["rows_added"] for view in self.backfilled) == 0
         )
 
+    @property
+    def latency_title(self) -> str:
+        """What `predict_us` is of."""
+        return f"{self.values // self.answers} features, while trades stream"
+
     def summary(self) -> list[tuple[str, str]]:
         """Rows of the demo's last table."""
         import numpy as np
@@ -111,64 +113,6 @@ class Streamed:
         ]
 
 
-class WorkerProcess:
-    """A ``tapeline stream run``; ended by ``stop``, or killed with the block.
-
-    Parameters
-    ----------
-    steps
-        Whose environment and folder it runs in.
-    log
-        File for what it reports on the way.
-    """
-
-    def __init__(self, steps: Steps, log: Path) -> None:
-        self._steps = steps
-        self._log = log
-        self._words = ["stream", "run", STREAM, "--source", SOURCE, "--partitions", "1", "--lease", _LEASE_S]
-
-    def __enter__(self) -> Self:
-        console.print(f"[bold cyan]$[/] tapeline {' '.join(self._words)} &", highlight=False)
-        with self._log.open("w") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "tapeline", *self._words, "--json"],
-                cwd=self._steps.folder,
-                env=self._steps.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-            )
-        return self
-
-    def require_alive(self) -> None:
-        """Raise if it has ended.
-
-        Raises
-        ------
-        StepError
-            With what it said.
-        """
-        if self._process.poll() is not None:
-            raise StepError("the worker has ended", where=str(self._log), remedy=self._log.read_text()[-2_000:])
-
-    def stop(self) -> dict[str, Any]:
-        """Ask it to end, and return what it did."""
-        import json
-
-        self._process.send_signal(signal.SIGTERM)
-        output, _ = self._process.communicate(timeout=120)
-        if self._process.returncode:
-            raise StepError(f"the worker ended with exit code {self._process.returncode}", where=str(self._log))
-        found: dict[str, Any] = json.loads(output)
-        return found
-
-    def __exit__(self, *_: object) -> None:
-        if self._process.poll() is None:
-            self._process.kill()
-            self._process.wait()
-
-
 def stream_trades(steps: Steps, home: Path) -> Streamed:
     """Train a model on what is known so far, then stream the rest and predict in between."""
     from tapeline_client import Client
@@ -190,12 +134,12 @@ def stream_trades(steps: Steps, home: Path) -> Streamed:
     )
     settings = Settings(home=home, postgres_url=None, redis_url=None)
     clock = TapeClock.create(home / "tape-clock", to_us(STREAMED_SINCE) - 1)
-    moved = steps.with_environment({"TAPELINE_CLOCK": f"tape:{home / 'tape-clock'}"})
+    moved = {"TAPELINE_CLOCK": f"tape:{home / 'tape-clock'}"}
     with ExitStack() as stack:
         connection = stack.enter_context(connect(settings))
         redis = stack.enter_context(connect_redis(settings))
-        worker = stack.enter_context(WorkerProcess(steps, home / "worker.log"))
-        server = stack.enter_context(ServerProcess(moved, MODEL, home / "stream-server.log"))
+        worker = stack.enter_context(BackgroundProcess(steps, WORKER, home / "worker.log"))
+        server = stack.enter_context(ServerProcess(steps, MODEL, home / "stream-server.log", moved))
         client = stack.enter_context(Client(server.target))
         producer = Producer(redis, StreamPlan(STREAM, SOURCE, 1, project=settings.project))
         tape = _held_back(connection, settings)
@@ -243,7 +187,7 @@ def _slices(event_us: NDArray[np.int64], count: int) -> Iterator[tuple[int, int]
 class _Online:
     """Waits until Redis holds what was computed from a trade."""
 
-    def __init__(self, redis: Redis, project: str, worker: WorkerProcess) -> None:
+    def __init__(self, redis: Redis, project: str, worker: BackgroundProcess) -> None:
         from tapeline.features.catalogue import view
         from tapeline.storage.keys import entity_key_sorted, view_prefix
 

@@ -1,7 +1,7 @@
 """Sources in: calendars, instruments and validation between a file and the raw tables.
 
-:func:`ingest` takes a packaged source, a file or a frame, and :func:`valid_rows` gives what it would store; rows that break a rule wait in the quarantine
-(:func:`list_refused`, :func:`replay`) with their reason.
+:func:`ingest` takes a packaged source, a file or a frame, and :func:`valid_rows` gives what it would store; rows that break a rule wait
+in the quarantine (:func:`list_refused`, :func:`replay`) with their reason.
 """
 
 from tapeline.ingestion.calendars import Gap

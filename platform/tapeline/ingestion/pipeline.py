@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,23 +132,12 @@ def ingest(
         If the source is declared otherwise already.
     """
     begun = time.perf_counter()
-    settings = settings or get_settings()
     clock = clock or LiveClock()
-    if since_us is not None and until_us is not None and since_us > until_us:
-        raise ParameterError(
-            f"since, {format_us(since_us)}, lies after until, {format_us(until_us)}", remedy="Exchange them"
-        )
-    require_idle(connection)
-    require_schema(connection)
-    opened, declared, form, instruments, splits = _opened(connection, data, source, layout, settings)
-    job = _Job(connection, opened, declared, form, clock, since_us, until_us)
-    known = job.check_input(instruments, new_instruments)
+    job = _Job.open(connection, data, source, layout, (since_us, until_us), clock, settings or get_settings())
+    known = job.check_input(new_instruments)
     if strict:
         job.refuse_any_bad_row(known)
-    report = IngestReport(declared.name, declared.kind)
-    report.instruments_added, report.splits_added = _declare(
-        connection, declared, [*instruments, *job.declared_now], splits, clock
-    )
+    report = job.declare()
     job.run(known, report, on_rows)
     report.seconds = time.perf_counter() - begun
     return report
@@ -184,54 +174,13 @@ def valid_rows(
     UnknownNameError, InvalidDataError, NaiveTimestampError, EmptyDataError, ParameterError, OutOfOrderError, ConfigurationError
         As `ingest`.
     """
-    clock = LiveClock()
-    opened, declared, form, instruments, splits = _opened(connection, data, source, layout, settings or get_settings())
-    require_idle(connection)
-    require_schema(connection)
-    job = _Job(connection, opened, declared, form, clock, since_us, until_us)
-    known = job.check_input(instruments, None)
-    _declare(connection, declared, instruments, splits, clock)
+    job = _Job.open(connection, data, source, layout, (since_us, until_us), LiveClock(), settings or get_settings())
+    known = job.check_input(None)
+    job.declare()
     for checked, inside in job.valid(known):
-        store_refused(connection, declared, opened.name, form, checked)
+        job.store_refused(checked)
         if not inside.is_empty():
             yield inside.drop("row")
-
-
-def _opened(
-    connection: psycopg.Connection[Any],
-    data: str | Path | pl.DataFrame | Any,
-    source: Source | str | None,
-    layout: Layout | None,
-    settings: Settings,
-) -> tuple[Input, Source, Layout, tuple[Instrument, ...], tuple[Split, ...]]:
-    """The input, what it belongs to, how it is written, and the instruments and splits that come with it."""
-    if isinstance(data, str) and data in PACKAGED:
-        if source is not None or layout is not None:
-            raise ParameterError(f"{data} declares itself: give it neither a source nor a layout")
-        packaged = PACKAGED[data]
-        return (
-            packaged.open(settings.home_path / "downloads"), packaged.source, packaged.layout, packaged.instruments,
-            packaged.splits,
-        )  # fmt: skip
-    return open_input(data), _declared(connection, source), layout or Layout(), (), ()
-
-
-def _declare(
-    connection: psycopg.Connection[Any],
-    source: Source,
-    instruments: Sequence[Instrument],
-    splits: Sequence[Split],
-    clock: Clock,
-) -> tuple[int, int]:
-    """Enter a source with the instruments and splits that come with it; how many of these two are new."""
-    with connection.transaction():
-        register_source(connection, source)
-        record_source(connection, source.name, source.kind, source.calendar, actions=bool(splits))
-    added = append_instruments(connection, instruments)
-    if not splits:
-        return added, 0
-    counts = append_rows(connection, "actions", actions_of_splits(splits), source.name, clock=clock)
-    return added, counts.added + counts.corrections
 
 
 def _declared(connection: psycopg.Connection[Any], source: Source | str | None) -> Source:
@@ -246,7 +195,7 @@ def _declared(connection: psycopg.Connection[Any], source: Source | str | None) 
 
 
 class _Job:
-    """One input on its way into one source."""
+    """One input on its way into one source; with the instruments and splits that come with it, if it is packaged."""
 
     def __init__(
         self,
@@ -254,16 +203,19 @@ class _Job:
         opened: Input,
         source: Source,
         layout: Layout,
+        span: tuple[int | None, int | None],
         clock: Clock,
-        since_us: int | None,
-        until_us: int | None,
+        instruments: Sequence[Instrument] = (),
+        splits: Sequence[Split] = (),
     ) -> None:
         self._connection = connection
         self._input = opened
         self._source = source
         self._layout = layout
+        self._span = span
         self._clock = clock
-        self._span = (since_us, until_us)
+        self._instruments = instruments
+        self._splits = splits
         self._columns = resolve(source.kind, opened.columns, layout, opened.name)
         if "date" in self._columns and source.calendar is None:
             raise ParameterError(
@@ -271,14 +223,61 @@ class _Job:
                 where=opened.name,
                 remedy="Declare the calendar, for example XNYS",
             )
-        self.declared_now: list[Instrument] = []
+        self._declared_now: list[Instrument] = []
 
-    def check_input(self, packaged: Sequence[Instrument], new: NewInstruments | None) -> list[Instrument]:
+    @classmethod
+    def open(
+        cls,
+        connection: psycopg.Connection[Any],
+        data: str | Path | pl.DataFrame | Any,
+        source: Source | str | None,
+        layout: Layout | None,
+        span: tuple[int | None, int | None],
+        clock: Clock,
+        settings: Settings,
+    ) -> _Job:
+        """What was given to `ingest`, and may be taken in."""
+        since_us, until_us = span
+        if since_us is not None and until_us is not None and since_us > until_us:
+            raise ParameterError(
+                f"since, {format_us(since_us)}, lies after until, {format_us(until_us)}", remedy="Exchange them"
+            )
+        require_idle(connection)
+        require_schema(connection)
+        if not isinstance(data, str) or data not in PACKAGED:
+            return cls(connection, open_input(data), _declared(connection, source), layout or Layout(), span, clock)
+        if source is not None or layout is not None:
+            raise ParameterError(f"{data} declares itself: give it neither a source nor a layout")
+        packaged = PACKAGED[data]
+        opened = packaged.open(settings.home_path / "downloads")
+        return cls(
+            connection, opened, packaged.source, packaged.layout, span, clock, packaged.instruments, packaged.splits
+        )
+
+    def declare(self) -> IngestReport:
+        """Enter the source with its instruments and splits; the report says how many of these are new."""
+        source = self._source
+        with self._connection.transaction():
+            register_source(self._connection, source)
+            record_source(self._connection, source.name, source.kind, source.calendar, actions=bool(self._splits))
+        report = IngestReport(source.name, source.kind)
+        report.instruments_added = append_instruments(self._connection, [*self._instruments, *self._declared_now])
+        if self._splits:
+            splits = actions_of_splits(self._splits)
+            counts = append_rows(self._connection, "actions", splits, source.name, clock=self._clock)
+            report.splits_added = counts.added + counts.corrections
+        return report
+
+    def store_refused(self, checked: Checked) -> Counter[str]:
+        """Put a batch's bad rows into the quarantine; how often each rule was broken."""
+        return store_refused(self._connection, self._source, self._input.name, self._layout, checked)
+
+    def check_input(self, new: NewInstruments | None) -> list[Instrument]:
         """Whatever can be wrong with the whole input; returns the instruments of all its symbols."""
         if self._source.calendar is not None:
             session_times(self._source.calendar)
         symbols = self._symbols()
-        known = [*read_instruments(self._connection), *packaged]
+        known = [*read_instruments(self._connection), *self._instruments]
         names = {one.symbol for one in known}
         unknown = sorted(symbols - names)
         if unknown and new is None and self._source.kind != "actions":  # of these, lists hold whole markets
@@ -286,10 +285,10 @@ class _Job:
             where = f"{self._input.name}{more}; new ones are declared with --new-instruments"
             raise UnknownNameError("symbol", unknown[0], names, where=where)
         if new is not None:
-            self.declared_now = [self._entry(symbol, new) for symbol in unknown]
+            self._declared_now = [self._entry(symbol, new) for symbol in unknown]
         # The first batch shows what is wrong with all: naive times, types that do not fit, the wrong order.
-        next(self._checked([*known, *self.declared_now]))
-        return [one for one in (*known, *self.declared_now) if one.symbol in symbols]
+        next(self._checked([*known, *self._declared_now]))
+        return [one for one in (*known, *self._declared_now) if one.symbol in symbols]
 
     def _entry(self, symbol: str, new: NewInstruments) -> Instrument:
         calendar = new.calendar or self._source.calendar
@@ -353,7 +352,7 @@ class _Job:
         for checked, inside in self.valid(instruments):
             report.rows_read += checked.rows_read
             report.skipped += len(checked.good) - len(inside)
-            report.faults += store_refused(self._connection, self._source, self._input.name, self._layout, checked)
+            report.faults += self.store_refused(checked)
             report.quarantined += len(checked.bad)
             if not inside.is_empty():
                 symbols.update(inside["symbol"].unique())
