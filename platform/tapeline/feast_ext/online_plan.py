@@ -78,7 +78,8 @@ class RequestPlan:
             if rest:
                 keys += [prefix + entity_key_of_parts(values) for values in zip(first, *rest, strict=True)]
             else:
-                keys += [b"%b{%b}" % (prefix, part) for part in first]
+                prefix += b"{"
+                keys += [prefix + part + b"}" for part in first]
         return keys
 
 

@@ -25,9 +25,9 @@ HEAD_BYTES_MIN, HEAD_BYTES_MAX = 1 + ID_BYTES + 5, 1 + ID_BYTES + 7 + 3 + 9 + 9 
 LONG = 0xFF
 """First byte of a tail item's length where that does not fit into this byte: four bytes follow."""
 
-EXPECTED, COLUMNS, SLOTS, TTL_US, PICK, PICK_END, TAIL, TAIL_END, VIEW_SIZE = range(9)
+EXPECTED, COLUMNS, SLOTS, TTL_US, PICK, PICK_END, TAIL, TAIL_END, IS_RUN, VIEW_SIZE = range(10)
 """Places in a row of what ``read_matrix`` knows of a view: its first six bytes as a number, how many columns and slots it has,
-its TTL, and its rows in the other tables."""
+its TTL, its rows in the other tables, and whether its features lie in the matrix as they do in its values, all floats."""
 
 SLOT, COLUMN, PLACE, IS_INTEGER, PICK_SIZE = range(5)
 """Places in a row of what it knows of a feature: its slot and column in the view, and its column in the matrix."""
@@ -315,6 +315,13 @@ def read_matrix(
                     statuses[row, picks[number, PLACE]] = status
                 continue
             block = address_of(data) + at
+            if views[view, IS_RUN] and bitmap < 0:
+                first = picks[pick, PLACE]
+                into_run = address_of(values) + 8 * (row * values.shape[1] + first)
+                copy_bytes(into_run, block + 8 * picks[pick, SLOT], 8 * (pick_end - pick))
+                for into in range(first, first + pick_end - pick):
+                    statuses[row, into] = PRESENT
+                continue
             for number in range(pick, pick_end):
                 into = picks[number, PLACE]
                 if bitmap >= 0 and _is_null(data, bitmap, picks[number, COLUMN]):

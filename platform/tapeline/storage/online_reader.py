@@ -188,6 +188,9 @@ def _tables(
         )  # fmt: skip
         views[number, [loops.PICK, loops.TAIL]] = begins
         views[number, [loops.PICK_END, loops.TAIL_END]] = len(picks), len(tails)
+        run = np.array(picks[begins[0] :], dtype=np.int64).reshape(-1, loops.PICK_SIZE)
+        steps = np.diff(run[:, [loops.SLOT, loops.PLACE]], axis=0)
+        views[number, loops.IS_RUN] = len(run) > 0 and bool((steps == 1).all()) and not run[:, loops.IS_INTEGER].any()
     return (
         views,
         np.array(picks, dtype=np.int64).reshape(len(picks), loops.PICK_SIZE),
