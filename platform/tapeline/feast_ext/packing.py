@@ -52,7 +52,7 @@ def moment_us(moment: datetime) -> int:
 
 def entity_part(key: EntityKeyProto) -> bytes:
     """The entity part of a key from Feast's entity key."""
-    if len(key.join_keys) == 1:
+    if len(key.join_keys) == 1 == len(key.entity_values):
         return entity_key_sorted([entity_value(key.entity_values[0])])
     pairs = sorted(zip(key.join_keys, key.entity_values, strict=True), key=lambda pair: pair[0])
     return entity_key_sorted([entity_value(value) for _, value in pairs])

@@ -145,6 +145,9 @@ class Processor:
     def _view(self, states: ViewStates) -> _View:
         spec = states.spec
         layout = Layout.of_floats(spec.name, spec.version, spec.columns)
+        encode_many(
+            layout, np.zeros((1, 4), dtype=np.int64), np.zeros((1, len(spec.columns)))
+        )  # compiled before it is needed
         return _View(states, layout, view_prefix(self.plan.project, spec.name, spec.version))
 
     def publish_layouts(self) -> None:

@@ -51,6 +51,9 @@ def open_views(connection: psycopg.Connection[Any], specs: Sequence[FeatureViewS
             if register_view(connection, spec):
                 record_view(connection, spec)
     with connection.transaction():
+        read_all_actions(
+            connection, [""]
+        )  # what reads them is compiled before the first event comes, not while it waits
         return [ViewStates(spec, declared_lag_us(connection, spec)) for spec in specs]
 
 
