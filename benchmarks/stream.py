@@ -33,6 +33,7 @@ GROUP = "stream"
 PER_SECOND, TICK_S = 10_000, 0.001
 ASK_S = 0.0001
 PROBE_TICKS = 10
+LAST_S = 20.0
 SECONDS, WARM_S = 12, 4
 ROUNDS, EVENTS = 7, 40_000
 BLOCK = 512
@@ -118,7 +119,13 @@ def _paced(connection: redis.Redis) -> tuple[np.ndarray, float]:
             record = events.records[each // 2]
             symbol = events.symbols[int(record["symbol"])]
             probes.append((prefix + entity_key_sorted([symbol]), int(record["event_us"]), sent))
-    return np.array(seen), producer.sent / (time.perf_counter() - begun)
+    pace = producer.sent / (time.perf_counter() - begun)
+    deadline = time.perf_counter() + LAST_S
+    while probes := _look(connection, probes, seen):
+        if time.perf_counter() > deadline:
+            raise RuntimeError(f"{len(probes)} values did not come within {LAST_S:g} s")
+        time.sleep(ASK_S)
+    return np.array(seen), pace
 
 
 def _look(

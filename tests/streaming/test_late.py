@@ -12,6 +12,7 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tapeline.core.timestamps import DAY_US, MINUTE_US, from_us
+from tapeline.streaming import worker as streaming_worker
 from tapeline.streaming.codec import Change, EventKind, make_events
 from tapeline.streaming.producer import Producer
 from tapeline.streaming.worker import Worker
@@ -38,12 +39,27 @@ from tests.streaming.world import (
     disorder=st.sampled_from([0.02, 0.1, 0.4]),
     block=st.sampled_from([1, 5, 200]),
     restarts=st.sets(st.integers(0, 60), max_size=2),
+    keep=st.booleans(),
 )
 @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_comes_late_is_computed_as_a_back_fill_would(
-    database: str, redis_url: str, seed: int, count: int, disorder: float, block: int, restarts: set[int]
+    database: str,
+    redis_url: str,
+    seed: int,
+    count: int,
+    disorder: float,
+    block: int,
+    restarts: set[int],
+    keep: bool,
 ) -> None:
-    with psycopg.connect(database) as connection, redis.Redis.from_url(redis_url) as client:
+    with (
+        pytest.MonkeyPatch.context() as patched,
+        psycopg.connect(database) as connection,
+        redis.Redis.from_url(redis_url) as client,
+    ):
+        if keep:  # one state at a time, at every step
+            patched.setattr(streaming_worker, "KEEP_BYTES", 1)
+            patched.setattr(streaming_worker, "KEEP_S", 0.0)
         client.flushall()
         empty(connection)
         add_source(connection)

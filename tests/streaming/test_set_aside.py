@@ -14,6 +14,7 @@ from tapeline.core.timestamps import MINUTE_US, from_us
 from tapeline.quality import definition as definitions
 from tapeline.quality import quality_rules
 from tapeline.streaming import recovery
+from tapeline.streaming import worker as streaming_worker
 from tapeline.streaming.codec import EventKind, make_events
 from tapeline.streaming.finishing import states_key
 from tapeline.streaming.kept import decode_kept
@@ -111,7 +112,7 @@ def test_others_go_on_while_one_symbol_is_refused_and_it_comes_back(
         refuse(False)
         monkeypatch.setattr(recovery, "RETRY_S", 0.0)
         for lane in worker.processor.lanes.values():
-            lane.set_aside("B", recovery.Aside(reason, 0.0))  # its time has come
+            lane.set_aside("B", recovery.Aside(reason, 0.0, 0.0))  # its time has come
         worker.step(block_ms=1)
         assert worker.aside == {}
         producer.send(tape.chosen(np.arange(800, 900)))
@@ -156,6 +157,8 @@ def test_nothing_is_lost_however_often_a_symbol_is_refused_and_workers_vanish(
     database: str, redis_url: str, refuse: Callable[[bool], None], monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     monkeypatch.setattr(recovery, "RETRY_S", 0.02)
+    monkeypatch.setattr(streaming_worker, "KEEP_BYTES", 1)  # one state at a time, at every step
+    monkeypatch.setattr(streaming_worker, "KEEP_S", 0.0)
     rng = np.random.default_rng(seed)
     with psycopg.connect(database) as connection, redis.Redis.from_url(redis_url) as client:
         add_source(connection)
@@ -186,7 +189,9 @@ def test_nothing_is_lost_however_often_a_symbol_is_refused_and_workers_vanish(
         assert require_same(connection, client, stream)
 
 
-def test_a_split_that_was_recorded_while_no_worker_ran_is_taken_in(database: str, redis_url: str) -> None:
+def test_a_split_that_was_recorded_while_no_worker_ran_is_taken_in(
+    database: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """B's was recorded before, and its kept state contains it."""
 
     def split(connection: psycopg.Connection, symbol: str, age: str) -> None:
@@ -209,9 +214,14 @@ def test_a_split_that_was_recorded_while_no_worker_ran_is_taken_in(database: str
         worker.close()
         split(connection, "A", "0 seconds")
         worker = Worker(stream, (EACH,), redis=client, connect=lambda: psycopg.connect(database))
+        reloaded: list[str] = []
+        reload = worker.processor.repairs.reload
+        monkeypatch.setattr(
+            worker.processor.repairs, "reload", lambda lane, some: (reloaded.extend(some), reload(lane, some))
+        )
         producer.send(tape.chosen(np.arange(400, 600)))
         worker.drain()
-        assert worker.counters.repairs == 1
+        assert reloaded == ["A"]
         worker.close()
         assert backfill(connection, EACH).rows_added == 0
         require_online(connection, client, stream, EACH)

@@ -154,6 +154,15 @@ def _changes(rows: Integers, i: int, entry: Integers, known_us: int) -> bool:
 
 
 @njit(error_model="numpy", cache=True, nogil=True)
+def _mark(dirty: Integers, rows: Integers, i: int) -> None:
+    """Note that the kept state of a row's symbol lacks it."""
+    place = rows[ROW_PLACE, i]
+    if dirty[place, 0] == 0:
+        dirty[place, 0] = rows[ROW_MS, i]
+        dirty[place, 1] = rows[ROW_PART, i]
+
+
+@njit(error_model="numpy", cache=True, nogil=True)
 def admit(start: int, end: int, rows: Integers, table: Integers, dirty: Integers) -> int:
     """Take rows from ``start`` on up to the first that does not simply continue its symbol; returns its place.
 
@@ -196,14 +205,12 @@ def admit(start: int, end: int, rows: Integers, table: Integers, dirty: Integers
         entry[SEQUENCE] = rows[ROW_SEQUENCE, i]
         entry[MS] = ms
         entry[PART] = part
-        if dirty[place, 0] == 0:
-            dirty[place, 0] = ms
-            dirty[place, 1] = part
+        _mark(dirty, rows, i)
     return end
 
 
 @njit(error_model="numpy", cache=True, nogil=True)
-def late_run(start: int, end: int, rows: Integers, table: Integers) -> int:
+def late_run(start: int, end: int, rows: Integers, table: Integers, dirty: Integers) -> int:
     """The rows from ``start`` on that :func:`admit` would not take, one after another; returns the place behind them.
 
     What changes something computed is available after everything that was visible before it: one µs later than the
@@ -227,6 +234,7 @@ def late_run(start: int, end: int, rows: Integers, table: Integers) -> int:
         entry[AVAILABLE] = known_us
         entry[MS] = rows[ROW_MS, i]
         entry[PART] = rows[ROW_PART, i]
+        _mark(dirty, rows, i)
     return end
 
 

@@ -94,7 +94,7 @@ class Columns:
 
     def late_run(self, start: int) -> int:
         """Rows from ``start`` on that do not, none of them twice; returns the place behind them."""
-        return int(late_run(start, self._first_repeat(start), self.rows, self._lane.table))
+        return int(late_run(start, self._first_repeat(start), self.rows, self._lane.table, self._lane.dirty))
 
     def arranged(self, start: int, end: int, taken: int) -> Arranged:
         """Those of some rows that were taken, of which there are so many."""
@@ -161,7 +161,7 @@ def compile_kernels() -> None:
     judge(words, 1, 1, 0, 1, codes)
     unpack(words, np.zeros((1, 5), dtype=np.int64), one, 1, 0, 0, rows, codes)
     admit(0, 0, rows, table, np.zeros((1, 2), dtype=np.int64))
-    late_run(0, 0, rows, table)
+    late_run(0, 0, rows, table, np.zeros((1, 2), dtype=np.int64))
     arrange(
         0,
         0,

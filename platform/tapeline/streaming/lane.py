@@ -40,9 +40,10 @@ _FIRST_PLACES = 64
 
 @dataclass(frozen=True)
 class Aside:
-    """Why nothing is computed of a symbol for now, and from when on, by the monotonic clock, it is tried again."""
+    """Why nothing is computed of a symbol for now, how long it rests after this try, and until when by the monotonic clock."""
 
     reason: str
+    rest_s: float
     until_s: float
 
     @property
@@ -99,6 +100,7 @@ class Lane:
         self.symbols[place] = symbol
         self.partition[place] = partition
         self.reset(place, START)
+        self.dirty[place] = 0
         for states in self.views:
             states.put(place, None)
         return place
@@ -121,11 +123,10 @@ class Lane:
             states.grow(new)
 
     def reset(self, place: int, position: Position) -> None:
-        """Make a symbol one that has had no row, as of a position."""
+        """Make a symbol one that has had no row, as of a position. What its kept state lacks, it still lacks."""
         self.table[place] = 0
         self.table[place, [MS, PART]] = position
         self.table[place, [EFFECT, KNOWN]] = NEVER_US
-        self.dirty[place] = 0
         self.aside.pop(self.symbols[place], None)
 
     def drop(self, partition: int) -> None:
@@ -146,6 +147,12 @@ class Lane:
         """Compute nothing of a symbol from its next row on."""
         self.aside[symbol] = aside
         self.table[self.places[symbol], ASIDE] = 1
+
+    def raise_key(self, place: int, key: tuple[int, int]) -> None:
+        """A row was recorded of a symbol that is set aside: those of keys up to this one do not simply follow any more."""
+        entry = self.table[place]
+        entry[[EVENT, SEQUENCE]] = max(key, (int(entry[EVENT]), int(entry[SEQUENCE]))) if entry[SEEN] else key
+        entry[SEEN] = 1
 
     def set_frontier(self, place: int, key: tuple[int, int], used: tuple[int, int], available_us: int) -> None:
         """Event time and sequence of a symbol's last row, those of the last one that its states contain, and when all of its rows

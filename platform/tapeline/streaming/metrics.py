@@ -37,7 +37,7 @@ def worker_metrics(worker: Worker) -> Iterator[Metric]:
         ("feature_rows", "Feature rows computed"),
         ("online", "Values offered to the online store"),
         ("coalesced", "Feature rows left out online for a later one of the same symbol and batch"),
-        ("repairs", "Runs of late events that were computed again"),
+        ("repairs", "How often symbols were computed again by a back-fill"),
     ):
         counter = CounterMetricFamily(f"tapeline_stream_{name}", help_text, labels=names)
         counter.add_metric(values, counts[name])

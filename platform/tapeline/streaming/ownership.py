@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Iterator
 from typing import Any, cast
 
+import numpy as np
 import psycopg
 from redis import Redis
 from redis.exceptions import RedisError
@@ -82,8 +83,8 @@ class Ownership:
             whole = floor is not None and self._is_whole(partition, claimed, floor)
             stale = [] if whole else self._kept_keys(partition)
             last = self._leases.adopt(partition, forget=stale)
-            if whole:
-                self._load_kept(partition)
+            if whole and floor is not None:
+                self._load_kept(partition, floor)
             start = floor if whole and floor is not None else min(claimed.positions.values())
             self.processed[partition] = max(start, START)
             yield from self._read_again(partition, start, last)
@@ -121,7 +122,7 @@ class Ownership:
         hashes = [states_key(self._plan, partition, kind) for kind in (EventKind.trades, EventKind.bars)]
         return [*hashes, self._plan.key(partition, "floor")]
 
-    def _load_kept(self, partition: int) -> None:
+    def _load_kept(self, partition: int, floor: Position) -> None:
         for lane in self._processor.lanes.values():
             looked_us: dict[str, int] = {}
             again: list[str] = []
@@ -144,6 +145,9 @@ class Ownership:
                 looked_us[symbol] = kept.looked_us
             look_around(self._connection, lane, list(looked_us))
             again += acted_on(self._connection, lane, looked_us)
+            places = np.array([lane.places[symbol] for symbol in again], dtype=np.int64)
+            # Their kept states lack what comes after the floor, wherever the database makes them stand.
+            lane.mark_dirty(places, *np.broadcast_to(np.array([[floor[0]], [floor[1] + 1]]), (2, len(places))))
             if again:
                 self._processor.repairs.reload(lane, again)
 

@@ -44,7 +44,7 @@ class Counters:
         Events by what became of them: continued their symbol; recorded only; contained already; changed what had been
         computed; refused as too late.
     repairs
-        Runs of late events that made the back-fill compute symbols again.
+        How often the back-fill computed symbols again: after late events, splits and dividends, and to try what was set aside.
     feature_rows
         Rows computed here.
     online, coalesced
@@ -242,7 +242,7 @@ class Processor:
         return np.array([lane.places[name] for name in block.names], dtype=np.int64)
 
     def compute_and_load(self, lane: Lane, symbols: Sequence[str]) -> list[str]:
-        """Compute symbols from history and take their states up; returns those that have a history, and are not set aside."""
+        """Compute symbols from history and take their states up, or set them aside; returns those that have a history."""
         return compute_and_load(self._connection, self.plan, lane, symbols, self.positions(lane.kind))
 
     def positions(self, kind: EventKind) -> dict[int, Position]:

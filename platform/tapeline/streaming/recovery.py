@@ -34,8 +34,10 @@ from tapeline.streaming.states import ViewStates
 
 OF_A_SYMBOL = (InvalidDataError, ContinuityError, OutOfOrderError, IntegrityError)
 """Errors of a back-fill that lie in the rows of some symbol; all others end the worker."""
-RETRY_S = 60.0
-"""After that a symbol whose features could not be computed is tried again, or after twenty times as long as trying takes."""
+RETRY_S, RETRY_S_MAX = 60.0, 3_600.0
+"""After the first a symbol whose features could not be computed is tried again, then after twice as long, and so on up to the second;
+or after twenty times as long as trying takes."""
+_WINDOW_US_MAX = 10**15
 
 
 def open_views(connection: psycopg.Connection[Any], specs: Sequence[FeatureViewSpec]) -> list[ViewStates]:
@@ -82,7 +84,7 @@ def compute_and_load(
     Returns
     -------
     list of str
-        The symbols that have raw rows, without those that were set aside since their rows are refused.
+        The symbols that have raw rows. Those whose rows are refused are set aside; some of their views may have been brought up.
 
     Raises
     ------
@@ -90,29 +92,44 @@ def compute_and_load(
         What a back-fill raises that no symbol's rows are to blame for.
     """
     known = _recorded(connection, lane, symbols)
+    before = {symbol: lane.aside[symbol].rest_s for symbol in symbols if symbol in lane.aside}
     began = time.monotonic()
-    reasons = _compute(connection, lane, known) if known else {}
-    until_s = time.monotonic() + max(RETRY_S, 20 * (time.monotonic() - began))
-    load(connection, lane, [symbol for symbol in symbols if symbol not in reasons], position_of)
-    asides = {symbol: Aside(reason, until_s) for symbol, reason in reasons.items()}
-    stand_aside(connection, plan, lane, asides, position_of)
-    return [symbol for symbol in known if symbol not in reasons]
+    reasons = _bring_up(connection, lane, symbols, set(known), position_of)
+    now = time.monotonic()
+    asides = {}
+    for symbol, reason in reasons.items():
+        rest_s = min(RETRY_S_MAX, 2 * before[symbol]) if symbol in before else RETRY_S
+        asides[symbol] = Aside(reason, rest_s, now + max(rest_s, 20 * (now - began)))
+    _stand_aside(connection, plan, lane, asides, position_of)
+    return known
 
 
-def _compute(connection: psycopg.Connection[Any], lane: Lane, symbols: Sequence[str]) -> dict[str, str]:
-    """Bring views up to the raw rows of symbols; returns those for which that cannot be done, with the reasons."""
+def _bring_up(
+    connection: psycopg.Connection[Any],
+    lane: Lane,
+    symbols: Sequence[str],
+    known: set[str],
+    position_of: dict[int, Position],
+) -> dict[str, str]:
+    """Compute and load symbols; returns those for which that cannot be done, with the reasons."""
     try:
-        for view in lane.views:
-            backfill(connection, view.spec, symbols=symbols)
+        if recorded := [symbol for symbol in symbols if symbol in known]:
+            for view in lane.views:
+                backfill(connection, view.spec, symbols=recorded)
+        load(connection, lane, symbols, position_of)
     except OF_A_SYMBOL as error:
         if len(symbols) == 1:
             return {symbols[0]: f"{error.what} ({error.where})" if error.where else error.what}
         half = len(symbols) // 2
-        return _compute(connection, lane, symbols[:half]) | _compute(connection, lane, symbols[half:])
+        return {
+            symbol: reason
+            for part in (symbols[:half], symbols[half:])
+            for symbol, reason in _bring_up(connection, lane, part, known, position_of).items()
+        }
     return {}
 
 
-def stand_aside(
+def _stand_aside(
     connection: psycopg.Connection[Any],
     plan: StreamPlan,
     lane: Lane,
@@ -128,8 +145,9 @@ def stand_aside(
     for symbol, aside in asides.items():
         place = lane.places[symbol]
         lane.reset(place, position_of[int(lane.partition[place])])
-        key = recorded[symbol]
-        lane.set_frontier(place, key, key, available[symbol])
+        if symbol in recorded:
+            key = recorded[symbol]
+            lane.set_frontier(place, key, key, available[symbol])
         lane.set_aside(symbol, aside)
 
 
@@ -144,7 +162,7 @@ def _last_available(
         " JOIN {table} r ON r.source = %(source)s AND r.symbol = a.symbol AND r.event_timestamp >= l.newest - %(window)s"
         " GROUP BY a.symbol"
     ).format(table=raw_table(spec))
-    window = timedelta(microseconds=plan.late_window_us)
+    window = timedelta(microseconds=min(plan.late_window_us, _WINDOW_US_MAX))
     values = {"symbols": list(symbols), "source": spec.rows.source, "window": window}
     return {symbol: to_us(available) for symbol, available in connection.execute(query, values).fetchall()}
 

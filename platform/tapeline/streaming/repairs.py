@@ -10,7 +10,7 @@ import psycopg
 
 from tapeline.core.timestamps import to_us
 from tapeline.features.versions import Integers
-from tapeline.kernels.stream_order import AVAILABLE, EVENT, LATE, MS, PART, ROW_AVAILABLE, ROW_EVENT, SEEN
+from tapeline.kernels.stream_order import AVAILABLE, EVENT, LATE, MS, PART, ROW_AVAILABLE, ROW_EVENT, ROW_SEQUENCE, SEEN
 from tapeline.storage.raw import AppendCounts
 from tapeline.streaming.actions import NewAction
 from tapeline.streaming.batches import RawRows
@@ -19,7 +19,7 @@ from tapeline.streaming.columns import Columns
 from tapeline.streaming.dead import DeadLetters
 from tapeline.streaming.lane import Lane
 from tapeline.streaming.reading import Block
-from tapeline.streaming.recovery import look_around, stand_aside
+from tapeline.streaming.recovery import look_around
 
 if TYPE_CHECKING:
     from tapeline.streaming.processing import Processor
@@ -69,21 +69,23 @@ class Repairs:
             done = self._flush()
             changed = bool(done.added + done.corrections + done.retractions)
             changed = changed or not all(rows.is_repeat(row) for row in late.tolist())
+        for row in late.tolist():
+            if block.names[int(block.name[row])] in lane.aside:
+                key = int(block.rows[ROW_EVENT, row]), int(block.rows[ROW_SEQUENCE, row])
+                lane.raise_key(int(rows.place[row]), key)
         if changed:
             self.reload(lane, [block.names[name] for name in np.unique(block.name[late]).tolist()])
 
     def reload(self, lane: Lane, symbols: Sequence[str]) -> None:
         """Compute symbols from history, take their states up, and show their newest rows.
 
-        Those whose rows a back-fill refuses are set aside; those that were set aside before wait for their next trial.
+        Those whose rows a back-fill refuses are set aside; those that were set aside before wait for their next try.
         """
-        waiting = {symbol: lane.aside[symbol] for symbol in symbols if symbol in lane.aside}
-        waiting = {symbol: aside for symbol, aside in waiting.items() if not aside.is_due}
-        if due := [symbol for symbol in symbols if symbol not in waiting]:
-            self._processor.counters.repairs += 1
-            self._processor.show_stored(lane, self._processor.compute_and_load(lane, due))
-        positions = self._processor.positions(lane.kind)
-        stand_aside(self._connection, self._processor.plan, lane, waiting, positions)
+        symbols = [symbol for symbol in symbols if symbol not in lane.aside or lane.aside[symbol].is_due]
+        if not symbols:
+            return
+        self._processor.counters.repairs += 1
+        self._processor.show_stored(lane, self._processor.compute_and_load(lane, symbols))
         places = np.array([lane.places[symbol] for symbol in symbols], dtype=np.int64)
         lane.mark_dirty(places, lane.table[places, MS], lane.table[places, PART])
 

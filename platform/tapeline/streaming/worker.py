@@ -16,7 +16,7 @@ from tapeline.features.view import FeatureViewSpec
 from tapeline.storage.raw import AppendCounts
 from tapeline.streaming.actions import ActionWatch
 from tapeline.streaming.behind import Behind, Job
-from tapeline.streaming.breaker import Breaker
+from tapeline.streaming.breaker import Breaker, Circuit
 from tapeline.streaming.dead import DeadLetters
 from tapeline.streaming.finishing import Finisher
 from tapeline.streaming.kept import label_of
@@ -119,6 +119,7 @@ class Worker:
         finisher = Finisher(redis, plan, self.leases, lanes.values(), self.processor.written, publish=publish)
         self._actions = ActionWatch()
         self._actions.look(self._connection)  # before any state is taken up: what is recorded from now on is noticed
+        self._actions.take()
         self._heart = Heart(self.leases, Summary(self), lambda: self.behind.watch())  # noqa: PLW0108 - it comes after
         self.behind = Behind(connect, plan, set(lanes), finisher.finish, self._actions.look)
         self._heart.start()
@@ -171,7 +172,8 @@ class Worker:
             self._keep_if_due()
             if actions := self._actions.take():
                 self.processor.repairs.take_in(actions)
-            self.processor.repairs.retry()
+            if self.behind.breaker.state is Circuit.closed and self.behind.waiting_bytes < KEEP_BEHIND_BYTES_MAX:
+                self.processor.repairs.retry()
         except FencedError:
             self._abandon()
             return 0
