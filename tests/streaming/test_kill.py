@@ -8,11 +8,24 @@ import time
 
 import numpy as np
 import psycopg
+import pytest
 import redis
+from tapeline.streaming import worker as streaming_worker
+from tapeline.streaming.codec import Events
 from tapeline.streaming.producer import Producer
 from tapeline.streaming.worker import Worker
 
-from tests.streaming.world import VIEWS, add_source, disordered, plan, raw_rows, require_same
+from tests.streaming.world import (
+    FIRST_US,
+    VIEWS,
+    add_source,
+    disordered,
+    plan,
+    raw_rows,
+    require_same,
+    trades,
+    vanish,
+)
 
 LEASE_MS = 400
 KILLS = 2
@@ -103,3 +116,35 @@ def test_partitions_move_to_a_worker_that_joins_and_back_when_it_ends(database: 
         assert one.counters.taken + two.counters.taken == 600
         assert require_same(connection, client, stream)
         two.close()
+
+
+def test_a_symbol_computed_again_holds_the_floor_where_its_kept_state_lags(
+    database: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its kept state lacks a row from before the late one that made it be computed again."""
+    monkeypatch.setattr(streaming_worker, "KEEP_S", 1e9)  # states are kept when the test says so
+    with psycopg.connect(database) as connection, redis.Redis.from_url(redis_url) as client:
+        add_source(connection)
+        stream = plan(partitions=1)
+        producer = Producer(client, stream)
+        worker = Worker(stream, VIEWS, redis=client, connect=lambda: psycopg.connect(database))
+
+        def send(events: Events) -> None:
+            producer.send(events)
+            worker.drain()
+
+        send(trades(["S", "T"], 60, seed=3))
+        worker._hand_on_states(1 << 30)
+        worker.flush()
+        first_us = FIRST_US + 300_000_000
+        send(trades(["S"], 1, seed=4, first_us=first_us, first=100))
+        send(trades(["T"], 1, seed=5, first_us=first_us, first=200))
+        send(trades(["S"], 1, seed=6, first_us=first_us - 60_000_000, first=300))
+        assert worker.counters.late == 1
+        worker._hand_on_states(1)
+        worker.flush()
+        vanish(worker)
+        worker = Worker(stream, VIEWS, redis=client, connect=lambda: psycopg.connect(database))
+        send(trades(["S", "T"], 60, seed=7, first_us=first_us + 60_000_000, first=400))
+        worker.close()
+        assert require_same(connection, client, stream)
