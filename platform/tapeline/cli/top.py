@@ -119,12 +119,13 @@ def draw(now: Moment, before: Moment | None, name: str) -> Group:
 
     parts: list[Any] = []
     facts = ", ".join(f"{value} {what}" for what, value in now.facts.items())
-    for title, rows in (
-        (f"Stream {name}: {len(now.workers)} workers, {facts}", now.rows(before)),
-        ("Partitions", now.partitions),
-    ):
+    workers = f"{len(now.workers)} worker{'s' * (len(now.workers) != 1)}" if now.workers else "no worker lives"
+    for title, rows in ((f"Stream {name}: {workers}, {facts}", now.rows(before)), ("Partitions", now.partitions)):
+        if not rows:
+            parts.append(title)
+            continue
         table = Table(title=title, title_justify="left")
-        for column in rows[0] if rows else ("nothing",):
+        for column in rows[0]:
             table.add_column(column, justify="right" if column not in {"worker", "open circuits"} else "left")
         for row in rows:
             table.add_row(*map(_told, row.values()))
