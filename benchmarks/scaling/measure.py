@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -20,12 +17,10 @@ from tapeline.features.catalogue import view
 from tapeline.features.view import FeatureViewSpec
 from tapeline.storage.feature_tables import append_rows, qualified_name, register_view
 from tapeline.storage.keys import entity_key_sorted, view_prefix
-from tapeline.storage.migrations import migrate
 from tapeline.storage.online import write_many
 from tapeline.storage.packed import Layout, encode_many
 from tapeline.storage.postgres import connect
 from tapeline.storage.redis import redis_url
-from tapeline.storage.servers.embedded import down, up
 from tapeline.storage.state_codec import SavedState, encode_state
 from tapeline.streaming.codec import EventKind, Events, decode_block, encode_block, make_events
 from tapeline.streaming.plan import FIELD, GROUP, StreamPlan
@@ -33,6 +28,7 @@ from tapeline.streaming.producer import Producer
 from tapeline.streaming.worker import Worker
 
 from benchmarks.scaling.costs import Costs
+from benchmarks.stored.streams import servers
 
 SYMBOLS = [f"SYM{number:05}" for number in range(256)]
 """About what one of 40 workers holds of 10,000 symbols: their states do not fit a processor's cache."""
@@ -54,27 +50,6 @@ def measure(spec: FeatureViewSpec) -> Costs:
     """All costs of a stream whose workers compute one view; takes some seconds."""
     with servers(spec) as settings:
         return _measure(settings, spec)
-
-
-@contextmanager
-def servers(spec: FeatureViewSpec) -> Iterator[Settings]:
-    """PostgreSQL with the schema and the view's source, and Valkey, on disk."""
-    with TemporaryDirectory(dir="/tmp", prefix="tapeline-bench-") as folder:
-        Path(folder).chmod(0o755)  # the server's own account must pass through
-        settings = Settings(home=Path(folder) / "home", postgres_url=None, redis_url=None)
-        up(settings)
-        try:
-            with connect(settings) as connection:
-                migrate(connection)
-                with connection.transaction():
-                    connection.execute(
-                        "INSERT INTO tapeline.sources (source, kind, declared_lag_us, calendar)"
-                        " VALUES (%s, %s, 0, %s) ON CONFLICT DO NOTHING",
-                        (spec.rows.source, spec.rows.raw, spec.rows.calendar),
-                    )
-            yield settings
-        finally:
-            down(settings)
 
 
 def events_of(spec: FeatureViewSpec, first: int, count: int) -> Events:

@@ -19,6 +19,7 @@ import redis
 from tapeline.core.settings import Settings
 from tapeline.core.timestamps import DAY_US, to_us
 from tapeline.features.catalogue import view
+from tapeline.features.view import FeatureViewSpec
 from tapeline.storage.migrations import migrate
 from tapeline.storage.postgres import connect
 from tapeline.storage.redis import redis_url
@@ -35,8 +36,8 @@ FIRST_US = to_us("1990-01-02T21:00:00+00:00")
 
 
 @contextmanager
-def servers() -> Iterator[Settings]:
-    """An embedded PostgreSQL with the schema and the source, and a Valkey, of this benchmark's own."""
+def servers(spec: FeatureViewSpec = SPEC) -> Iterator[Settings]:
+    """An embedded PostgreSQL with the schema and a view's source, and a Valkey, of this benchmark's own."""
     with TemporaryDirectory(dir="/tmp", prefix="tapeline-bench-") as folder:
         Path(folder).chmod(0o755)  # the server's own account must pass through
         settings = Settings(home=Path(folder) / "home", postgres_url=None, redis_url=None)
@@ -47,8 +48,8 @@ def servers() -> Iterator[Settings]:
                 with connection.transaction():
                     connection.execute(
                         "INSERT INTO tapeline.sources (source, kind, declared_lag_us, calendar)"
-                        " VALUES (%s, 'bars', 0, 'XNYS') ON CONFLICT DO NOTHING",
-                        (PLAN.source,),
+                        " VALUES (%s, %s, 0, %s) ON CONFLICT DO NOTHING",
+                        (spec.rows.source, spec.rows.raw, spec.rows.calendar),
                     )
             yield settings
         finally:
