@@ -26,7 +26,7 @@ from tapeline.storage.statuses import FieldStatus, row_statuses
 _DIRECT_TYPES = {ValueType.STRING: str, ValueType.INT64: int, ValueType.INT32: int}
 
 
-@dataclass(frozen=True)
+@dataclass
 class ViewResult:
     """What one view gave, in request order and in the plan's layout, and what is to be said of each row at the moment of the
     request.

@@ -377,11 +377,14 @@ class PackedRedisOnlineStore(FeastPath, OnlineStore):
         found: Found,
         version_metadata: bool,
     ) -> PackedOnlineResponse:
-        count = len(found.starts) // len(plan.views)
-        results = [
-            self._result(config, view, found.at(slice(number * count, (number + 1) * count)))
-            for number, view in enumerate(plan.views)
-        ]
+        if len(plan.views) == 1:
+            results = [self._result(config, plan.views[0], found)]
+        else:
+            count = len(found.starts) // len(plan.views)
+            results = [
+                self._result(config, view, found.at(slice(number * count, (number + 1) * count)))
+                for number, view in enumerate(plan.views)
+            ]
         keys = {name: column for name, column in columns.items() if name in plan.join_keys}
         return PackedOnlineResponse(plan, keys, results, version_metadata=version_metadata)
 

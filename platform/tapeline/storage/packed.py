@@ -150,7 +150,7 @@ class Layout:
         return np.array(self.tails, dtype=np.int64)
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class PackedRows:
     """Decoded values of N keys of one view, those without a value included.
 
@@ -317,10 +317,11 @@ def decode_many(layout: Layout, values: Sequence[bytes | None] | Found) -> Packe
     null_count = loops.decode_rows(*found, layout.expected, layout.tail_columns, times, nulls, slots, items)
     if null_count < 0:
         raise damage(layout, found, -1 - null_count)
-    tails: list[tuple[bytes, ...]] = [()] * count
     if layout.tails:
         data = memoryview(found.data)  # type: ignore[arg-type]
         tails = [tuple([bytes(data[start:end]) for start, end in row]) for row in items.tolist()]
+    else:
+        tails = [()] * count
     return PackedRows(layout, found.lengths >= 0, times, nulls.view(np.bool_), slots, tails, null_count > 0)
 
 
