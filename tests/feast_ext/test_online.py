@@ -18,9 +18,11 @@ from feast import Entity, FeatureService, FeatureStore, FeatureView, Field, File
 from feast.protos.feast.serving.ServingService_pb2 import FieldStatus
 from feast.types import Array, Bool, Float32, Float64, Int32, Int64, String, UnixTimestamp
 from feast.value_type import ValueType
-from tapeline.core.errors import ConfigurationError, IntegrityError, UnavailableError
+from tapeline.core.errors import ConfigurationError, IntegrityError, InvalidDataError, UnavailableError
+from tapeline.feast_ext import packing
 from tapeline.feast_ext.online_clients import address
 from tapeline.feast_ext.online_store import PackedRedisOnlineStoreConfig
+from tapeline.storage.keys import entity_key
 from tapeline.storage.servers.binaries import valkey_program
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -277,3 +279,17 @@ def test_connection_strings(text: str, expected: str) -> None:
 def test_malformed_connection_strings_are_refused(text: str) -> None:
     with pytest.raises(ConfigurationError):
         address(PackedRedisOnlineStoreConfig(connection_string=text))
+
+
+def test_what_is_remembered_of_entities_is_what_would_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packing, "_ENTITIES", {})
+    monkeypatch.setattr(packing, "_ENTITIES_MAX", 3)
+    for values in (["AAPL", "é}"], ["é}", "AAPL", "AAPL"], ["B", "C"], ["A", "B", "C", "D"], ["1"], []):
+        made = packing.single_entities(values, ValueType.STRING)
+        assert made == [entity_key({"symbol": value}) for value in values]
+        assert len(packing._ENTITIES) <= 3
+    assert packing.single_entities([1, 2], ValueType.INT64) == [entity_key({"id": 1}), entity_key({"id": 2})]
+    assert packing.single_entities([True], ValueType.BOOL) == [entity_key({"id": True})]
+    with pytest.raises(InvalidDataError, match="no valid text"):
+        packing.single_entities(["\ud800"], ValueType.STRING)
+    assert set(packing._ENTITIES) <= {"AAPL", "é}", "B", "C", "1"}

@@ -17,7 +17,7 @@ from feast.infra.registry.base_registry import BaseRegistry
 from feast.value_type import ValueType
 from numpy.typing import NDArray
 
-from tapeline.feast_ext.packing import entity_parts, layout_of
+from tapeline.feast_ext.packing import entity_parts, layout_of, single_entities
 from tapeline.feast_ext.promoted import promoted_view
 from tapeline.feast_ext.selection import VERSION_TAG, follows_promotion, require_features, ttl_us
 from tapeline.storage.keys import entity_key_of_parts, view_prefix
@@ -70,17 +70,22 @@ class RequestPlan:
 
     def keys(self, columns: Mapping[str, Sequence[Any]]) -> list[bytes]:
         """The keys to fetch, view by view, entities in request order."""
-        parts = {name: entity_parts(columns[name], self.key_types[name]) for name in self.needed}
+        made: dict[tuple[str, ...], list[bytes]] = {}
         keys: list[bytes] = []
         for view in self.views:
-            first, *rest = (parts[name] for name in view.key_columns)
+            names = view.key_columns
+            if names not in made:
+                made[names] = self._entities(names, columns)
             prefix = view.prefix
-            if rest:
-                keys += [prefix + entity_key_of_parts(values) for values in zip(first, *rest, strict=True)]
-            else:
-                prefix += b"{"
-                keys += [prefix + part + b"}" for part in first]
+            keys += [prefix + entity for entity in made[names]]
         return keys
+
+    def _entities(self, names: tuple[str, ...], columns: Mapping[str, Sequence[Any]]) -> list[bytes]:
+        """The entity parts of keys made of some columns."""
+        if len(names) == 1:
+            return single_entities(columns[names[0]], self.key_types[names[0]])
+        parts = [entity_parts(columns[name], self.key_types[name]) for name in names]
+        return [entity_key_of_parts(values) for values in zip(*parts, strict=True)]
 
 
 def view_version(view: Any, *, versioning: bool) -> int:

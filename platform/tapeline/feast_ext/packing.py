@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from tapeline.core.errors import IntegrityError, InvalidDataError
 from tapeline.core.timestamps import EPOCH, MICROSECOND
-from tapeline.storage.keys import EntityValue, entity_key_sorted, key_part, key_parts
+from tapeline.storage.keys import EntityValue, entity_key_of_parts, entity_key_sorted, key_part, key_parts
 from tapeline.storage.packed import INTEGER_KINDS, Column, Layout
 
 _KINDS = {ValueType.DOUBLE: "float64", ValueType.FLOAT: "float32"}
@@ -81,6 +81,26 @@ def entity_parts(values: Sequence[Any], value_type: ValueType) -> list[bytes]:
     if expected is not None and set(map(type, values)) <= {expected}:
         return key_parts(values)
     return [key_part(entity_value(proto)) for proto in python_values_to_proto_values(list(values), value_type)]
+
+
+_ENTITIES: dict[str, bytes] = {}
+_ENTITIES_MAX = 1 << 16
+
+
+def single_entities(values: Sequence[Any], value_type: ValueType) -> list[bytes]:
+    """The entity parts of keys with one join key; those of texts that were asked for before are remembered."""
+    if value_type is ValueType.STRING:
+        try:
+            return [_ENTITIES[value] for value in values]  # no text is equal to a value of another type
+        except (KeyError, TypeError):
+            pass
+    made = [entity_key_of_parts((part,)) for part in entity_parts(values, value_type)]
+    if value_type is ValueType.STRING and set(map(type, values)) == {str}:
+        if len(_ENTITIES) + len(made) > _ENTITIES_MAX:
+            _ENTITIES.clear()
+        if len(made) <= _ENTITIES_MAX:
+            _ENTITIES.update(zip(values, made, strict=True))
+    return made
 
 
 def pack_rows(
