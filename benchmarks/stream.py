@@ -190,8 +190,8 @@ def _rounds(settings: Settings, connection: redis.Redis, *, feature_rows: bool) 
         f" itself takes {np.median(own):.1f} µs of a processor an event"
     )
     compute = (
-        "reading blocks and writing one value a symbol and batch costs a bare client 4 µs an event; computing the outputs"
-        " of an event alone takes as long, and every event is computed"
+        "a bare client reads blocks and writes one value a symbol and batch; every event's outputs are computed, which alone"
+        " takes longer than that"
     )
     database = "the database's own time: rows of all outputs are about 1.7 KB each to parse, log and index"
     yield compare(
