@@ -185,7 +185,7 @@ def test_the_command_goes_on_after_a_kill_and_replays_what_it_recorded(
         assert {kind: sent[kind] for kind in rows} == rows
 
 
-def _until(check: object, seconds: float = 60.0) -> None:
+def _until(check: object, seconds: float = 180.0) -> None:
     ends_s = time.monotonic() + seconds
     while not check():  # type: ignore[operator]
         assert time.monotonic() < ends_s
