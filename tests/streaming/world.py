@@ -175,21 +175,25 @@ def recomputed(connection: psycopg.Connection, specs: Sequence[FeatureViewSpec])
 
 
 def require_same(
-    connection: psycopg.Connection, client: redis.Redis, stream: StreamPlan, specs: Sequence[FeatureViewSpec] = VIEWS
+    connection: psycopg.Connection,
+    client: redis.Redis,
+    stream: StreamPlan,
+    specs: Sequence[FeatureViewSpec] = VIEWS,
+    *,
+    rows: Callable[[psycopg.Connection, FeatureViewSpec], list[tuple[object, ...]]] = table_rows,
 ) -> int:
     """Stream = offline = online = batch, bit for bit; returns the number of feature values compared.
 
-    Of rows of one key and available time the one written last counts, as for every reader: a back-fill gives a bar that time has
-    ended its row, and a trade that comes late for it, but was available before that moment, makes it another.
+    ``rows`` says which of the stream's rows count: all that stand there, or `newest_rows`.
     """
     for spec in specs:
         assert backfill(connection, spec).rows_added == 0, spec.name
-    streamed = {spec.name: newest_rows(connection, spec) for spec in specs}
+    streamed = {spec.name: rows(connection, spec) for spec in specs}
     for spec in specs:
         require_online(connection, client, stream, spec)
-    for name, rows in recomputed(connection, specs).items():
-        assert sorted(rows) == sorted(streamed[name]), name
-    return sum(len(rows) * len(spec.columns) for spec in specs for rows in [streamed[spec.name]])
+    for name, batch in recomputed(connection, specs).items():
+        assert sorted(batch) == sorted(streamed[name]), name
+    return sum(len(streamed[spec.name]) * len(spec.columns) for spec in specs)
 
 
 def require_online(
