@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psycopg
 import redis
+from tapeline.live.gaps import GapReason, GapState, list_gaps
 from tapeline.live.outcome import Outcome
 from tapeline.live.recording import read_recording
 from tapeline.live.replaying import replay_recording
@@ -144,18 +145,27 @@ def test_the_command_goes_on_after_a_kill_and_replays_what_it_recorded(
             env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
 
+    def is_filled(reason: GapReason) -> bool:
+        with psycopg.connect(database) as connection:
+            return any(gap.reason is reason for gap in list_gaps(connection, state=GapState.filled))
+
     def done(process: subprocess.Popen[str]) -> object:
         out, errors = process.communicate(timeout=120)
         assert process.returncode == 0, errors
         return json.loads(out)
 
     with venue.running(expected("binance")), redis.Redis.from_url(redis_url) as client:
-        source = make_source("binance", venue)
+        # Nobody is to notice the silence before the kill, however slow the machine is.
+        source = make_source("binance", venue, timing={"silence_s": 600.0, "ping_s": 600.0})
         plan = StreamPlan(source.name, source.source, source.partitions, project="test")
         run = ("run", str(_declaration(tmp_path, source)), "--record", str(recorded))
         faults.silence.add(250)  # so that the kill comes in the middle
         killed = tapeline(*run)
-        _until(lambda: "trades" in sent_rows(client, plan) or killed.poll() is not None)
+
+        def is_in_the_middle() -> bool:
+            return venue.position > 250 and is_filled(GapReason.sequence) and "trades" in sent_rows(client, plan)
+
+        _until(lambda: is_in_the_middle() or killed.poll() is not None)
         killed.send_signal(signal.SIGKILL)
         killed.wait(30)
         before = sent_rows(client, plan)

@@ -175,25 +175,41 @@ def recomputed(connection: psycopg.Connection, specs: Sequence[FeatureViewSpec])
 
 
 def require_same(
-    connection: psycopg.Connection,
-    client: redis.Redis,
-    stream: StreamPlan,
-    specs: Sequence[FeatureViewSpec] = VIEWS,
-    *,
-    rows: Callable[[psycopg.Connection, FeatureViewSpec], list[tuple[object, ...]]] = table_rows,
+    connection: psycopg.Connection, client: redis.Redis, stream: StreamPlan, specs: Sequence[FeatureViewSpec] = VIEWS
 ) -> int:
-    """Stream = offline = online = batch, bit for bit; returns the number of feature values compared.
-
-    ``rows`` says which of the stream's rows count: all that stand there, or `newest_rows`.
-    """
+    """Stream = offline = online = batch, bit for bit; returns the number of feature values compared."""
     for spec in specs:
         assert backfill(connection, spec).rows_added == 0, spec.name
-    streamed = {spec.name: rows(connection, spec) for spec in specs}
+        require_replaced_in_time(connection, spec)
+    streamed = {spec.name: newest_rows(connection, spec) for spec in specs}
     for spec in specs:
         require_online(connection, client, stream, spec)
     for name, batch in recomputed(connection, specs).items():
         assert sorted(batch) == sorted(streamed[name]), name
     return sum(len(streamed[spec.name]) * len(spec.columns) for spec in specs)
+
+
+def require_replaced_in_time(connection: psycopg.Connection, spec: FeatureViewSpec) -> None:
+    """A row beneath another of its key and available time was replaced before it was available.
+
+    A bar may be computed before its time: a trade ends it, and the lag has not passed. What changed it must have been
+    recorded between the two, available in time, and before anything of its symbol that was available later than the row.
+    """
+    usable = "b.price > 0 AND b.price < 'Infinity' AND b.size >= 0 AND b.size < 'Infinity'"
+    with connection.transaction():
+        unexplained = connection.execute(
+            f"SELECT f.* FROM (SELECT symbol, event_timestamp, sequence, available_timestamp, created_timestamp, lead("
+            " created_timestamp) OVER (PARTITION BY symbol, event_timestamp, sequence, available_timestamp"
+            f" ORDER BY created_timestamp) AS replaced FROM {qualified_name(spec)}) f"
+            " WHERE f.replaced IS NOT NULL AND NOT EXISTS ("
+            "  SELECT FROM tapeline.trades r WHERE r.source = %s AND r.symbol = f.symbol"
+            "  AND r.available_timestamp <= f.available_timestamp AND r.event_timestamp < f.event_timestamp"
+            "  AND r.created_timestamp > f.created_timestamp AND r.created_timestamp <= f.replaced"
+            "  AND NOT EXISTS (SELECT FROM tapeline.trades b WHERE b.source = r.source AND b.symbol = r.symbol"
+            f"  AND b.created_timestamp < r.created_timestamp AND b.available_timestamp >= f.available_timestamp AND {usable}))",
+            (spec.rows.source,),
+        ).fetchall()
+    assert not unexplained, (spec.name, unexplained)
 
 
 def require_online(

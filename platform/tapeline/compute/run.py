@@ -112,8 +112,9 @@ def backfill(
 
     Registers the view version and creates its table if need be. What was computed before is continued from state
     snapshots; corrections, late rows, retractions, splits and dividends add new rows from the moment they became known.
-    Running it again adds nothing, and a run that was killed is taken up where its last transaction ended. The rows that
-    stand in the table do not depend on how the work was divided into runs.
+    Running it again adds nothing, and a run that was killed is taken up where its last transaction ended. What the
+    point-in-time rule finds does not depend on how the work was divided into runs; a row that one run replaced before it
+    became available stays beneath, as what was recorded until then.
 
     Parameters
     ----------
