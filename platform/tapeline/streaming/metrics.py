@@ -45,6 +45,7 @@ def worker_metrics(worker: Worker) -> Iterator[Metric]:
     for name, help_text, value in (
         ("partitions", "Partitions owned", len(worker.leases.owned)),
         ("aside", "Symbols whose features cannot be computed", len(worker.aside)),
+        ("early", "Online values that wait until they are available", len(worker.processor.early)),
         ("behind_bytes", "Bytes that wait to be written to PostgreSQL", worker.behind.waiting_bytes),
         ("behind_seconds", "How long the last transaction took, acknowledgements included", worker.behind.done_s),
     ):

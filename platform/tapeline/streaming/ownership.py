@@ -150,6 +150,7 @@ class Ownership:
             lane.mark_dirty(places, *np.broadcast_to(np.array([[floor[0]], [floor[1] + 1]]), (2, len(places))))
             if again:
                 self._processor.repairs.reload(lane, again)
+            self._processor.show_interrupted(lane, sorted(set(looked_us) - set(again)))
 
     def _read_again(self, partition: int, floor: Position, last: bytes) -> Iterator[list[Entry]]:
         """What was delivered after the floor."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,9 +11,10 @@ import numpy as np
 import psycopg
 from redis import Redis
 
+from tapeline.features.builders import NEVER_US
 from tapeline.features.versions import Flags, Integers
 from tapeline.features.view import FeatureViewSpec
-from tapeline.kernels.stream_order import ROW_AVAILABLE, SKIPPED, TAKEN
+from tapeline.kernels.stream_order import MS, ROW_AVAILABLE, SKIPPED, TAKEN
 from tapeline.storage.keys import entity_key_sorted, view_prefix
 from tapeline.storage.online import publish_layout
 from tapeline.storage.packed import UNKNOWN, Layout, encode_many
@@ -23,6 +25,7 @@ from tapeline.streaming.breaker import Breaker
 from tapeline.streaming.codec import EventKind
 from tapeline.streaming.columns import Columns, compile_kernels
 from tapeline.streaming.dead import DeadLetters
+from tapeline.streaming.early import Early
 from tapeline.streaming.lane import START, Lane, Position
 from tapeline.streaming.link import Link
 from tapeline.streaming.plan import StreamPlan
@@ -130,6 +133,7 @@ class Processor:
         self.written: dict[tuple[int, EventKind], Position] = {}
         self.breaker = Breaker("the online store")
         self._online: list[tuple[bytes, bytes]] = []
+        self.early = Early()
         compile_kernels()
         views = open_views(connection, specs)
         self.lanes: dict[EventKind, Lane] = {}
@@ -166,6 +170,7 @@ class Processor:
         """Drop what is known of a partition."""
         for lane in self.lanes.values():
             lane.drop(partition)
+        self.early.drop(partition)
         for kind in EventKind:
             self.written.pop((partition, kind), None)
 
@@ -279,24 +284,40 @@ class Processor:
     # What is written --------------------------------------------------------------------------------------------------
 
     def _show(self, lane: Lane, view: _View, made: ViewRows) -> None:
-        """Offer the last row of each symbol to the online store."""
-        last = made.last
-        times = np.empty((len(last), 4), dtype=np.int64)
-        times[:, 0], times[:, 1], times[:, 2] = made.event_us[last], made.sequence[last], made.available_us[last]
+        """Offer the last row of each symbol to the online store, when it is available."""
+        rows, now_us = made.last, time.time_ns() // 1_000
+        early = bool((made.available_us[rows] > now_us).any())
+        if early:
+            rows = made.to_show(now_us)
+        times = np.empty((len(rows), 4), dtype=np.int64)
+        times[:, 0], times[:, 1], times[:, 2] = made.event_us[rows], made.sequence[rows], made.available_us[rows]
         times[:, 3] = UNKNOWN
-        values = encode_many(view.layout, times, made.outputs[last])
-        for place, value in zip(made.place[last].tolist(), values, strict=True):
-            self._online.append((view.key(lane.symbols[place]), value))
-        self.counters.coalesced += len(made) - len(last)
+        values = encode_many(view.layout, times, made.outputs[rows])
+        self.counters.coalesced += len(made) - len(rows)
+        symbols = [lane.symbols[place] for place in made.place[rows].tolist()]
+        if early:
+            self._offer(lane, view, zip(symbols, times[:, 2].tolist(), values, strict=True), now_us)
+        else:
+            self._online += [(view.key(symbol), value) for symbol, value in zip(symbols, values, strict=True)]
+
+    def _offer(self, lane: Lane, view: _View, rows: Iterable[tuple[str, int, bytes]], now_us: int) -> None:
+        """Have values of symbols written online, each when it is available."""
+        for symbol, available_us, value in rows:
+            if available_us > now_us:
+                self.early.put(available_us, int(lane.partition[lane.places[symbol]]), view.key(symbol), value)
+            else:
+                self._online.append((view.key(symbol), value))
 
     def write_online(self, then_ask_ms: int | None = None) -> None:
-        """Write the values that wait, each only if it ranks above what is there.
+        """Write the values that wait and are available by now, each only if it ranks above what is there.
 
         Raises
         ------
         UnavailableError
             If Redis is away; they wait on.
         """
+        if self.early:
+            self._online += self.early.due(time.time_ns() // 1_000)
         if self._online:
             self.breaker.call(lambda: self._link.write(self._online, then_ask_ms=then_ask_ms))
             self.counters.online += len(self._online)
@@ -342,10 +363,31 @@ class Processor:
             self._pending.size += rows.outputs.nbytes + 32 * len(rows.place)
 
     def show_stored(self, lane: Lane, symbols: Sequence[str]) -> None:
-        """Offer the newest stored rows of some symbols to the online store."""
+        """Offer the newest stored rows of some symbols to the online store, and those that are not available yet."""
+        now_us = time.time_ns() // 1_000
         for view in self._views[lane.kind]:
-            packed = newest_packed(self._connection, view.states.spec, view.layout, symbols)
-            self._online += [(view.key(symbol), value) for symbol, value in packed]
+            rows = newest_packed(self._connection, view.states.spec, view.layout, symbols, now_us)
+            self._offer(lane, view, rows, now_us)
+        self.write_online()
+
+    def show_interrupted(self, lane: Lane, symbols: Sequence[str]) -> None:
+        """Show symbols whose kept states contain a row that was not available when it came: it may not have been written."""
+        places = np.array([lane.places[symbol] for symbol in symbols], dtype=np.int64)
+        early = np.zeros(len(places), dtype=np.bool_)
+        for view in lane.views:
+            early |= view.last_available_us(places) > 1_000 * lane.table[places, MS]
+        if early.any():
+            self.show_stored(lane, [symbols[number] for number in np.flatnonzero(early).tolist()])
+
+    def show_early(self) -> None:
+        """Write what waits for its time at once: nobody else would.
+
+        Raises
+        ------
+        UnavailableError
+            If Redis is away.
+        """
+        self._online += self.early.due(NEVER_US)
         self.write_online()
 
     @property
@@ -357,6 +399,7 @@ class Processor:
         """Forget what waits."""
         self._pending = Job()
         self._online, self._visible = [], []
+        self.early.clear()
 
     def take_visible(self) -> list[Integers]:
         """Available times of the events that features were computed from since the last time."""

@@ -38,6 +38,8 @@ RETRY_S, RETRY_S_MAX = 60.0, 3_600.0
 """After the first a symbol whose features could not be computed is tried again, then after twice as long, and so on up to the second;
 or after twenty times as long as trying takes."""
 _WINDOW_US_MAX = 10**15
+_EARLY_ROWS_MAX = 1_000
+"""Rows of a symbol that are taken up before they are available."""
 
 
 def open_views(connection: psycopg.Connection[Any], specs: Sequence[FeatureViewSpec]) -> list[ViewStates]:
@@ -281,20 +283,45 @@ def _recorded(connection: psycopg.Connection[Any], lane: Lane, symbols: Sequence
 
 
 def newest_packed(
-    connection: psycopg.Connection[Any], spec: FeatureViewSpec, layout: Layout, symbols: Sequence[str]
-) -> list[tuple[str, bytes]]:
-    """The newest feature row of each symbol, as the online store holds it."""
+    connection: psycopg.Connection[Any], spec: FeatureViewSpec, layout: Layout, symbols: Sequence[str], now_us: int
+) -> list[tuple[str, int, bytes]]:
+    """What readers are to find of each symbol: the newest row that is available, and those after it that are not yet.
+
+    Parameters
+    ----------
+    connection
+        Idle.
+    spec, layout
+        The view, and how the online store holds it.
+    symbols
+        Which.
+    now_us
+        The moment.
+
+    Returns
+    -------
+    list of tuple
+        Symbol, available time and packed value.
+    """
     query = sql.SQL(
-        "SELECT a.symbol, f.* FROM unnest(%s::text[]) AS a (symbol) CROSS JOIN LATERAL ("
-        " SELECT event_timestamp, sequence, available_timestamp, created_timestamp, {} FROM {} WHERE symbol = a.symbol"
-        " ORDER BY event_timestamp DESC, sequence DESC, available_timestamp DESC, created_timestamp DESC LIMIT 1) f"
-    ).format(sql.SQL(", ").join(map(sql.Identifier, spec.columns)), sql.Identifier(SCHEMA, spec.table))
+        "SELECT a.symbol, f.* FROM unnest(%(symbols)s::text[]) AS a (symbol)"
+        " LEFT JOIN LATERAL (SELECT event_timestamp, sequence, available_timestamp, created_timestamp FROM {table}"
+        "  WHERE symbol = a.symbol AND available_timestamp <= %(now)s"
+        "  ORDER BY event_timestamp DESC, sequence DESC, available_timestamp DESC, created_timestamp DESC LIMIT 1) n ON true"
+        " CROSS JOIN LATERAL (SELECT event_timestamp, sequence, available_timestamp, created_timestamp, {columns} FROM {table}"
+        "  WHERE symbol = a.symbol AND event_timestamp >= coalesce(n.event_timestamp, '-infinity')"
+        "  AND (available_timestamp > %(now)s OR (event_timestamp, sequence, available_timestamp, created_timestamp)"
+        "   = (n.event_timestamp, n.sequence, n.available_timestamp, n.created_timestamp))"
+        "  ORDER BY event_timestamp DESC, sequence DESC, available_timestamp DESC, created_timestamp DESC LIMIT %(most)s) f"
+    ).format(table=sql.Identifier(SCHEMA, spec.table), columns=sql.SQL(", ").join(map(sql.Identifier, spec.columns)))
     with connection.transaction():
-        rows = connection.execute(query, (list(symbols),)).fetchall()
+        rows = connection.execute(
+            query, {"symbols": list(symbols), "now": from_us(now_us), "most": _EARLY_ROWS_MAX}
+        ).fetchall()
     if not rows:
         return []
     times = np.array([[to_us(row[1]), row[2], to_us(row[3]), to_us(row[4])] for row in rows], dtype=np.int64)
     nulls = np.array([[value is None for value in row[5:]] for row in rows], dtype=np.bool_)
     slots = np.array([[0.0 if value is None else value for value in row[5:]] for row in rows], dtype=np.float64)
     values = encode_many(layout, times, slots, nulls=nulls if nulls.any() else None)
-    return [(row[0], value) for row, value in zip(rows, values, strict=True)]
+    return [(row[0], at, value) for row, at, value in zip(rows, times[:, 2].tolist(), values, strict=True)]

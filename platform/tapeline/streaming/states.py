@@ -41,6 +41,14 @@ class ViewRows:
     def __len__(self) -> int:
         return len(self.event_us)
 
+    def to_show(self, now_us: int) -> Integers:
+        """Places of the rows that readers are to find: of each symbol the last one that is available, and all that are not yet."""
+        early = self.available_us > now_us
+        chosen = early.copy()
+        chosen[self.last] = True
+        chosen[:-1] |= early[1:] & (self.place[1:] == self.place[:-1])
+        return np.flatnonzero(chosen)
+
 
 class ViewStates:
     """States of one view; places are shared by all views of a lane.
@@ -108,6 +116,11 @@ class ViewStates:
         """End of a symbol's unfinished bar, if there is one and a time ends it."""
         builder = self.runner.builder
         return None if builder is None else builder.open_end_us(self._bars[place])
+
+    def last_available_us(self, places: Integers) -> Integers:
+        """When the last rows of some symbols are available; 0 where there is none."""
+        plans: Integers = np.ascontiguousarray(self._plans[places][:, [_ROWS_SEEN, _AVAILABLE]]).view(np.int64)
+        return np.where(plans[:, 0] > 0, plans[:, 1], 0)
 
     def not_written(self, made: ViewRows) -> Flags | None:
         """Which rows do not stand in the table, where the first of a symbol may; none: all."""

@@ -164,7 +164,10 @@ class Worker:
             self.behind.check()
             if self._is_tending_due() and not self._link.asked:
                 self._tend()
+            block_ms = self._until_due_ms(block_ms)
             entries = self._read(block_ms)
+            if not entries:
+                self.processor.write_online()
             pieces = list(_slices(entries))
             for number, piece in enumerate(pieces, 1):
                 ahead = number == len(pieces) and not self._is_tending_due()
@@ -199,6 +202,8 @@ class Worker:
         try:
             if self._link.asked:
                 self._process(self._link.receive())
+            if self._heart.workers <= 1:
+                self.processor.show_early()
             for partition in sorted(self.leases.owned):
                 self._give_back(partition)
             self.leases.leave()
@@ -221,6 +226,13 @@ class Worker:
         if not self._link.asked:
             self._link.ask(block_ms)
         return self._link.receive()
+
+    def _until_due_ms(self, block_ms: int) -> int:
+        """How long to wait for entries, so that no value that waits for its time is late."""
+        next_us = self.processor.early.next_us
+        if next_us is None:
+            return block_ms
+        return max(1, min(block_ms, (next_us - time.time_ns() // 1_000) // 1_000 + 1))
 
     def _process(self, entries: Sequence[Entry], *, again: bool = False, then_ask_ms: int | None = None) -> None:
         began = time.perf_counter()
