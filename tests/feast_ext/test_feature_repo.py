@@ -64,12 +64,12 @@ class World:
             "FEAST_USAGE": "False",
         }
 
-    def feast(self, *arguments: str, succeeds: bool = True) -> str:
+    def feast(self, *arguments: str, succeeds: bool = True, **environment: str) -> str:
         """Run Feast's command in the repository; its output."""
         done = subprocess.run(
             [Path(sys.executable).with_name("feast"), *arguments],
             cwd=self.repository,
-            env=self.environment,
+            env=self.environment | environment,
             capture_output=True,
             text=True,
             timeout=120,
@@ -228,6 +228,16 @@ def test_a_first_incremental_materialization_over_history_is_refused(
         assert client.keys() == []
     finally:
         store.apply([], objects_to_delete=[view], partial=False)
+
+
+@pytest.mark.timeout(280)
+def test_feasts_command_tells_an_error_in_a_line(world: World) -> None:
+    away = {"TAPELINE_POSTGRES_URL": "postgresql://nobody@127.0.0.1:1/none"}
+    lines = world.feast("entities", "list", succeeds=False, **away).splitlines()
+    assert lines[-1].startswith("error: UnavailableError: PostgreSQL does not answer")
+    assert "TAPELINE_POSTGRES_URL" in lines[-1]
+    assert not [line for line in lines if "Traceback" in line]
+    assert "Traceback" in world.feast("--log-level", "DEBUG", "entities", "list", succeeds=False, **away)
 
 
 @pytest.mark.timeout(280)

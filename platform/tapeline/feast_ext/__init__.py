@@ -9,6 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from tapeline.feast_ext.command import tell_errors_in_a_line
+
 if TYPE_CHECKING:
     from tapeline.feast_ext.adhoc import adhoc_source as adhoc_source
     from tapeline.feast_ext.offline_store import TimescaleOfflineStore as TimescaleOfflineStore
@@ -35,6 +37,9 @@ _HOMES = {
 }
 
 __all__ = sorted(_HOMES)  # noqa: PLE0605
+
+
+tell_errors_in_a_line()
 
 
 def __getattr__(name: str) -> Any:

@@ -39,7 +39,7 @@ from tapeline.feast_ext.source import TimescaleSource
 from tapeline.feast_ext.writing import with_zones, write_log, write_rows
 from tapeline.quality.gate import refusals_recorded
 from tapeline.storage.copy_reader import read_query
-from tapeline.storage.postgres import Connection, connect
+from tapeline.storage.postgres import Connection, connect, watched
 from tapeline.storage.view_versions import require_usable
 
 HORIZON = "horizon"
@@ -114,7 +114,7 @@ class TimescaleOfflineStoreConfig(FeastConfigBaseModel):
         }
         parameters: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         try:
-            connection = Connection.connect(make_conninfo(self.url or "", **parameters), connect_timeout=5)
+            connection = Connection.connect(watched(make_conninfo(self.url or "", **parameters)), connect_timeout=5)
         except psycopg.OperationalError as error:
             raise UnavailableError(
                 f"PostgreSQL does not answer: {str(error).strip()}",

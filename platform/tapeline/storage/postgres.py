@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any
@@ -16,7 +16,9 @@ from tapeline.core.errors import ConfigurationError, UnavailableError
 from tapeline.core.settings import Settings, get_settings
 from tapeline.storage.servers.place import Place
 
-_DEFAULTS: dict[str, Any] = {"application_name": "tapeline", "connect_timeout": "5", "options": "-c timezone=UTC"}
+_SILENCE = {"keepalives_idle": "15", "keepalives_interval": "5", "keepalives_count": "3", "tcp_user_timeout": "30000"}
+"""A host that fell silent is noticed within half a minute; by the kernel's own settings that takes hours."""
+_DEFAULTS = {"application_name": "tapeline", "connect_timeout": "5", "options": "-c timezone=UTC", **_SILENCE}
 
 
 class Connection(psycopg.Connection[TupleRow]):
@@ -126,9 +128,8 @@ def connect(settings: Settings | None = None, *, autocommit: bool = False) -> Co
             where="setting postgres_url",
             remedy="Write it like postgresql://user@host:5432/database",
         ) from None
-    missing = {name: value for name, value in _DEFAULTS.items() if name not in parameters}
     try:
-        return Connection.connect(make_conninfo(url, **missing), autocommit=autocommit)
+        return Connection.connect(_completed(url, _DEFAULTS), autocommit=autocommit)
     except psycopg.OperationalError as error:
         host = parameters.get("host") or parameters.get("hostaddr") or "the default socket"
         raise UnavailableError(
@@ -140,6 +141,16 @@ def connect(settings: Settings | None = None, *, autocommit: bool = False) -> Co
                 else "Start the servers of this data folder with: tapeline up"
             ),
         ) from error
+
+
+def watched(address: str) -> str:
+    """A connection string by which a host that fell silent is noticed, unless it says something of that itself."""
+    return _completed(address, _SILENCE)
+
+
+def _completed(address: str, defaults: Mapping[str, str]) -> str:
+    given = conninfo_to_dict(address)
+    return make_conninfo(address, **{name: value for name, value in defaults.items() if name not in given})
 
 
 def address_of(connection: psycopg.Connection[Any]) -> str:
