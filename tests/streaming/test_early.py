@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 import psycopg
@@ -27,15 +27,15 @@ from tapeline.streaming.worker import Worker
 from tests.streaming.world import add_source, plan, vanish
 
 SECOND_US = 1_000_000
-LAG_US = 1_500_000
+LAG_US = 2_500_000
 """Longer than a bar: several rows of a symbol wait at once."""
-SPEC = FeatureViewSpec("seconds", 1, TradeBars("tape", "XNYS", SECOND_US), (FeatureRequest.of("EMA", timeperiod=2),), 0)
-SLOW_US = 300_000
-"""A busy machine may write a value so long after its time."""
+SPEC = FeatureViewSpec("seconds", 1, TradeBars("tape", "XNYS", SECOND_US), (FeatureRequest.of("OBV"),), 0)
+PROCESSED_US = 20_000
+"""A value is written in the step after its time, or in the one that was just being done."""
 
 
 class Market:
-    """A stream whose trades happen now."""
+    """A stream whose trades happen now; what is open is closed in the end, whatever happened."""
 
     def __init__(self, database: str, redis_url: str, connection: psycopg.Connection) -> None:
         add_source(connection, lag_us=LAG_US)
@@ -47,124 +47,221 @@ class Market:
         layout = Layout.of_floats(SPEC.name, SPEC.version, SPEC.columns)
         self.reader = OnlineReader(self.client, ReadPlan(self.plan.project, [layout]))
         self.count = 0
+        self._workers: list[Worker] = []
 
     def worker(self) -> Worker:
-        return Worker(self.plan, (SPEC,), redis=self.client, connect=self._connect, lease_ms=1_000)
+        worker = Worker(self.plan, (SPEC,), redis=self.client, connect=self._connect, lease_ms=1_000)
+        self._workers.append(worker)
+        return worker
 
-    def trade(self) -> None:
+    def close(self) -> None:
+        for worker in self._workers:
+            worker.give_up()
+            worker.leases.leave()
+        self.reader.close()
+        self.client.close()
+
+    def trade(self, symbol: str = "A", *, event_us: int = 0) -> int:
+        """One trade, available now; returns the end of its bar."""
         now_us = time.time_ns() // 1_000
         self.count += 1
-        price = 100.0 + self.count
-        self.producer.send(
-            make_events(EventKind.trades, ["A"], [now_us], [self.count], [now_us], np.array([[price, 1.0]]))
-        )
+        event_us, price = event_us or now_us, 100.0 + self.count
+        row = np.array([[price, 1.0]])
+        self.producer.send(make_events(EventKind.trades, [symbol], [event_us], [self.count], [now_us], row))
+        return event_us // SECOND_US * SECOND_US + SECOND_US
 
-    def read(self) -> tuple[int, int, int]:
-        """Status and event time of what is online, and when it was read."""
+    def whole_bar(self, symbol: str = "A") -> int:
+        """Trades of a bar and of the next, early in their seconds; returns when its row is available."""
+        time.sleep(1.0 - time.time() % 1.0)
+        end_us = self.trade(symbol)
+        time.sleep(1.0 - time.time() % 1.0)
+        self.trade(symbol)
+        return end_us + LAG_US
+
+    def read(self, symbol: str = "A") -> tuple[int, int, float, int]:
+        """Status, event time and value of what is online, and a moment before it was read."""
         now_us = time.time_ns() // 1_000
-        read = self.reader.read([entity_key_sorted(["A"])], now_us=now_us)
-        return int(read.statuses[0, 0]), int(read.times[0, 0, 0]), now_us
+        read = self.reader.read([entity_key_sorted([symbol])], now_us=now_us)
+        return int(read.statuses[0, 0]), int(read.times[0, 0, 0]), float(read.values[0, 0]), now_us
 
-    def newest_us(self, moment_us: int) -> int | None:
+    def require_shown(self, *symbols: str, step: Worker | None = None) -> None:
+        """Each symbol gets a value, in its time."""
+        deadline = time.monotonic() + 20
+        while any(self.read(symbol)[0] != FieldStatus.PRESENT for symbol in symbols):
+            assert time.monotonic() < deadline
+            if step is None:
+                time.sleep(0.01)
+            else:
+                step.step(block_ms=5)
+        for symbol in symbols:
+            _, event_us, _, at_us = self.read(symbol)
+            assert event_us == self.newest_us(at_us, symbol)
+
+    def newest_us(self, moment_us: int, symbol: str = "A") -> int | None:
         """Event time of the newest row available by a moment, by the table."""
         with self._connection.transaction():
             rows = self._connection.execute(
-                f"SELECT event_timestamp, available_timestamp FROM {qualified_name(SPEC)} WHERE symbol = 'A'"
+                f"SELECT event_timestamp, available_timestamp FROM {qualified_name(SPEC)} WHERE symbol = %s", (symbol,)
             ).fetchall()
         return max((to_us(event) for event, available in rows if to_us(available) <= moment_us), default=None)
 
 
-@contextmanager
-def market(database: str, redis_url: str) -> Iterator[Market]:
+@pytest.fixture
+def now(database: str, redis_url: str) -> Iterator[Market]:
     with psycopg.connect(database) as connection:
         opened = Market(database, redis_url, connection)
         try:
             yield opened
         finally:
-            opened.reader.close()
-            opened.client.close()
+            opened.close()
 
 
-def test_the_value_before_stays_until_the_next_one_is_available(database: str, redis_url: str) -> None:
-    with market(database, redis_url) as now:
-        worker = now.worker()
-        worker.drain()
-        reads: list[tuple[int, int, int]] = []
-        ends_s = time.monotonic() + 6.0
-        while time.monotonic() < ends_s:
-            now.trade()
-            sent_s = time.monotonic()
-            while time.monotonic() < sent_s + 0.05:
-                worker.step(block_ms=10)
-                reads.append(now.read())
-        worker.flush()
-        statuses = [status for status, _, _ in reads]
-        assert FieldStatus.PRESENT in statuses
-        first = statuses.index(FieldStatus.PRESENT)
-        assert set(statuses[first:]) == {FieldStatus.PRESENT}
-        shown = [(event_us, at_us) for _, event_us, at_us in reads[first:]]
-        assert len({event_us for event_us, _ in shown}) >= 3
-        for event_us, at_us in shown[:: max(1, len(shown) // 200)]:
-            newest = now.newest_us(at_us)
-            assert newest is not None
-            assert event_us <= newest  # never before its time
-            before = now.newest_us(at_us - SLOW_US)
-            assert before is None or event_us >= before
-        worker.close()
-
-
-@pytest.mark.parametrize("ends", ["killed", "closed"])
-def test_what_waits_for_its_time_outlives_its_worker(database: str, redis_url: str, ends: str) -> None:
-    with market(database, redis_url) as now:
-        worker = now.worker()
-        worker.drain()
+def test_the_value_before_stays_until_the_next_one_is_available(now: Market) -> None:
+    worker = now.worker()
+    worker.drain()
+    reads: list[tuple[int, int, int]] = []
+    ends_s = time.monotonic() + 6.0
+    while time.monotonic() < ends_s:
         now.trade()
-        time.sleep(SECOND_US / 1e6)
-        now.trade()  # ends the bar
+        sent_s = time.monotonic()
+        while time.monotonic() < sent_s + 0.05:
+            before_us = time.time_ns() // 1_000
+            worker.step(block_ms=10)
+            status, event_us, _, at_us = now.read()
+            reads.append((status, event_us, before_us))
+            if status == FieldStatus.PRESENT:
+                newest = now.newest_us(at_us)
+                assert newest is None or event_us <= newest  # its row may not stand yet
+    worker.flush()
+    statuses = [status for status, _, _ in reads]
+    first = statuses.index(FieldStatus.PRESENT)
+    assert set(statuses[first:]) == {FieldStatus.PRESENT}
+    assert len({event_us for _, event_us, _ in reads[first:]}) >= 3
+    for _, event_us, before_us in reads[first:]:
+        assert event_us >= (now.newest_us(before_us - PROCESSED_US) or 0)
+    worker.close()
+
+
+@pytest.mark.parametrize("ends", ["killed", "killed before states were kept", "floor lost", "closed", "given back"])
+def test_what_waits_for_its_time_outlives_its_worker(now: Market, ends: str) -> None:
+    worker = now.worker()
+    worker.drain()
+    if ends == "killed before states were kept":
+        worker._kept_s = time.monotonic() + 1_000
+    available_us = now.whole_bar()
+    worker.drain()
+    assert len(worker.processor.early) == 1
+    if ends == "given back":
+        other = now.worker()
+        while not other.leases.owned or not worker.leases.owned:
+            worker.step(block_ms=1)
+            other.step(block_ms=1)
+        assert len(other.processor.early) + len(worker.processor.early) >= 1
+        vanish(worker)
+        now.require_shown("A", step=other)
+    elif ends == "closed":
+        worker.close()  # nobody else would write it
+        now.require_shown("A")
+    else:
+        vanish(worker)
+        if ends == "floor lost":
+            for partition in range(now.plan.partitions):
+                now.client.delete(now.plan.key(partition, "floor"))
+        assert now.read()[0] == FieldStatus.NOT_FOUND
+        now.require_shown("A", step=now.worker())
+    assert time.time_ns() // 1_000 >= available_us
+
+
+def test_workers_that_end_together_leave_nothing_unwritten(now: Market) -> None:
+    symbols = {partition: f"S{k}" for k in range(20) if (partition := now.plan.partition_of(f"S{k}")) is not None}
+    workers = [now.worker(), now.worker()]
+    while not all(len(worker.leases.owned) == 1 for worker in workers):
+        for worker in workers:
+            worker.step(block_ms=1)
+    threads = [threading.Thread(target=worker.close) for worker in workers]
+    time.sleep(1.0 - time.time() % 1.0)
+    for symbol in symbols.values():
+        now.trade(symbol)
+    time.sleep(1.0 - time.time() % 1.0)
+    for symbol in symbols.values():
+        now.trade(symbol)
+    for worker in workers:
         worker.drain()
-        assert len(worker.processor.early) == 1
-        time.sleep(0.25)
-        worker.drain()  # states are kept
-        if ends == "killed":
-            vanish(worker)
-            assert now.read()[0] == FieldStatus.NOT_FOUND
-            worker = now.worker()
-            deadline = time.monotonic() + 20
-            while now.read()[0] != FieldStatus.PRESENT:
-                worker.step(block_ms=5)
-                assert time.monotonic() < deadline
-            worker.close()
-        else:
-            worker.close()  # nobody else would write it
-            deadline = time.monotonic() + 20
-            while now.read()[0] != FieldStatus.PRESENT:
-                time.sleep(0.01)
-                assert time.monotonic() < deadline
-        _, event_us, at_us = now.read()
-        assert event_us == now.newest_us(at_us)
+    assert [len(worker.processor.early) for worker in workers] == [1, 1]
+    for thread in threads:
+        thread.start()
+    now.require_shown(*symbols.values())
+    for thread in threads:
+        thread.join(20)
 
 
-def test_values_wait_in_the_order_of_their_times_and_no_more_of_them_than_is_allowed() -> None:
-    early = Early(bytes_max=1_000)
-    for number, available_us in enumerate([50, 20, 20, 90]):
-        early.put(available_us, number % 2, b"key%d" % number, b"v")
-    assert early.next_us == 20
-    assert early.due(19) == []
-    assert early.due(20) == [(b"key1", b"v"), (b"key2", b"v")]
-    early.drop(0)
-    assert early.due(60) == []
-    assert len(early) == 1
-    assert early.next_us == 90
-    early.put(95, 1, b"large", bytes(700))
-    assert early.due(0) == [(b"key3", b"v")]  # readers find it hidden rather than memory full
-    assert early.due(100) == [(b"large", bytes(700))]
-    assert (len(early), early.bytes, early.next_us) == (0, 0, None)
+def test_a_bar_that_is_changed_while_it_waits_is_shown_as_changed(now: Market) -> None:
+    worker = now.worker()
+    worker.drain()
+    available_us = now.whole_bar()
+    worker.drain()
+    for _ in range(3):  # of the bar that waits
+        now.trade(event_us=available_us - LAG_US - 1 - now.count)
+        worker.drain()
+    assert worker.counters.late == 3
+    assert len(worker.processor.early) <= 8  # what was replaced waits no more
+    while time.time_ns() // 1_000 < available_us:
+        assert now.read()[0] == FieldStatus.NOT_FOUND
+        worker.step(block_ms=5)
+    now.require_shown("A", step=worker)
+    _, event_us, value, _ = now.read()
+    assert event_us == available_us - LAG_US
+    assert value == 4.0  # the volume of its trades
+    worker.close()
+
+
+def test_values_wait_in_the_order_of_their_times_and_no_more_of_them_than_is_allowed(redis_url: str) -> None:
+    with redis.Redis.from_url(redis_url) as client:
+        early = Early(client, plan(partitions=2), bytes_max=2_000)
+        for number, available_us in enumerate([50, 20, 20, 90]):
+            early.put(number % 2, available_us, b"key%d" % number, b"v")
+        assert early.next_us == 20
+        assert early.due(19) == []
+        assert early.due(20) == [(b"key1", b"v"), (b"key2", b"v")]
+        early.replace(b"key0")
+        assert early.due(60) == []
+        assert (len(early), early.next_us) == (1, 90)
+        early.put(1, 95, b"large", bytes(1_500))
+        assert early.due(0) == [(b"key3", b"v")]  # readers find it hidden rather than memory full
+        assert early.due(100) == [(b"large", bytes(1_500))]
+        assert (len(early), early.bytes, early.next_us) == (0, 0, None)
+
+
+def test_the_next_owner_gets_what_was_not_written(redis_url: str) -> None:
+    with redis.Redis.from_url(redis_url) as client:
+        first, next_owner = Early(client, plan(partitions=2)), Early(client, plan(partitions=2))
+        for number in range(6):
+            first.put(number % 2, 1_704_206_878_623_000 + number, b"key%d" % number, bytes([number, 0, 255]))
+        first.keep()
+        assert [key for key, _ in first.due(1_704_206_878_623_001)] == [b"key0", b"key1"]
+        first.settle()
+        next_owner.take_up(0)
+        assert next_owner.due(1_704_206_878_623_003) == [(b"key2", b"\x02\x00\xff")]
+        assert next_owner.next_us == 1_704_206_878_623_004
+        next_owner.settle()
+        assert client.zcard(plan(partitions=2).key(0, "early")) == 1
+        assert client.ttl(plan(partitions=2).key(0, "early")) > 86_400
+        many = Early(client, plan(partitions=2))
+        for _ in range(50):
+            for number in range(100):
+                many.replace(b"k%d" % number)
+                many.put(0, 10 + number, b"k%d" % number, b"v")
+        assert len(many) == 100
+        assert len(many._heap) < 1_500  # what was replaced does not pile up
 
 
 def test_rows_of_a_symbol_are_told_apart_by_what_is_available() -> None:
     place = np.array([4, 4, 4, 7, 7, 9])
     available = np.array([1, 5, 6, 2, 3, 9])
-    rows = ViewRows(place, available, available, available, np.empty((6, 0)), np.array([2, 4, 5]))
+    rows = ViewRows(place, np.zeros(6, dtype=np.int64), available, available, np.empty((6, 0)), np.array([2, 4, 5]))
     assert rows.to_show(5).tolist() == [1, 2, 4, 5]
     assert rows.to_show(9).tolist() == [2, 4, 5]
     assert rows.to_show(0).tolist() == [0, 1, 2, 3, 4, 5]
+    # A row that counts from its own time on is found whatever the clock says.
+    rows = ViewRows(place, available, available, available, np.empty((6, 0)), np.array([2, 4, 5]))
+    assert rows.to_show(0).tolist() == [2, 4, 5]

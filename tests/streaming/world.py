@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 import psycopg
@@ -193,8 +194,10 @@ def require_replaced_in_time(connection: psycopg.Connection, spec: FeatureViewSp
     """A row beneath another of its key and available time was replaced before it was available.
 
     A bar may be computed before its time: a trade ends it, and the lag has not passed. What changed it must have been
-    recorded between the two, available in time, and before anything of its symbol that was available later than the row.
+    recorded between the two, available in time, and before any usable trade of its symbol that was available as late as the
+    row. None stands there twice with the same values.
     """
+    assert all(one != other for one, other in pairwise(table_rows(connection, spec))), spec.name
     usable = "b.price > 0 AND b.price < 'Infinity' AND b.size >= 0 AND b.size < 'Infinity'"
     with connection.transaction():
         unexplained = connection.execute(

@@ -1,17 +1,31 @@
-"""Online values of rows that are not available yet.
+"""Online values of rows that are not available yet, such as bars whose lag has not passed.
 
-A reader that finds such a value finds nothing: the value before it is gone from Redis. So they wait here, in memory, until their
-time. After a crash the next owner takes them from PostgreSQL.
+A reader that finds such a value finds nothing, as the value before it is gone from Redis. So they wait until their time: in the
+worker's memory, and in Redis beside the partition's other keys, from where the next owner takes them up.
 """
 
 from __future__ import annotations
 
 import heapq
+import struct
+from collections.abc import Iterable
+from typing import cast
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from tapeline.storage.online import unavailable
+from tapeline.streaming.plan import StreamPlan
 
 EARLY_BYTES_MAX = 64 << 20
 """Beyond it, the first ones are written before their time."""
-_ITEM_BYTES = 200
+_ITEM_BYTES = 400
 """Of what holds a key and a value."""
+_KEPT_S = 2 * 86_400
+"""Longer than any value may wait: events are available within a day after they were sent."""
+_PIECE = 1_000
+_LENGTH = struct.Struct("<H")
+Item = tuple[bytes, bytes]
 
 
 class Early:
@@ -19,6 +33,10 @@ class Early:
 
     Parameters
     ----------
+    redis
+        A client that returns bytes.
+    plan
+        The stream.
     bytes_max
         What may wait, about.
 
@@ -28,46 +46,141 @@ class Early:
         What waits, about.
     """
 
-    def __init__(self, bytes_max: int = EARLY_BYTES_MAX) -> None:
+    def __init__(self, redis: Redis, plan: StreamPlan, bytes_max: int = EARLY_BYTES_MAX) -> None:
+        self._redis = redis
+        self._plan = plan
         self._bytes_max = bytes_max
-        self._heap: list[tuple[int, int, int, bytes, bytes]] = []
-        self._count = 0
         self.bytes = 0
+        self._count = 0
+        self._heap: list[tuple[int, int]] = []
+        self._items: dict[int, tuple[int, bytes, bytes]] = {}
+        self._numbers: dict[bytes, list[int]] = {}
+        self._unkept: list[tuple[int, int]] = []
+        self._written_us: dict[int, int] = {}
 
     def __len__(self) -> int:
-        return len(self._heap)
+        return len(self._items)
 
     @property
     def next_us(self) -> int | None:
         """When the next one is available; none if none waits."""
+        while self._heap and self._heap[0][1] not in self._items:
+            heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else None
 
-    def put(self, available_us: int, partition: int, key: bytes, value: bytes) -> None:
-        """Keep a value until its time."""
-        heapq.heappush(self._heap, (available_us, self._count, partition, key, value))
+    def put(self, partition: int, available_us: int, key: bytes, value: bytes) -> None:
+        """Have a value wait until its time; :meth:`keep` makes it outlive the worker."""
+        self._unkept.append((available_us, self._count))
+        self._put(partition, available_us, key, value)
+
+    def _put(self, partition: int, available_us: int, key: bytes, value: bytes) -> None:
+        self._items[self._count] = partition, key, value
+        self._numbers.setdefault(key, []).append(self._count)
+        if len(self._heap) > 2 * len(self._items) + _PIECE:  # most of it was dropped
+            self._heap = [entry for entry in self._heap if entry[1] in self._items]
+            heapq.heapify(self._heap)
+        heapq.heappush(self._heap, (available_us, self._count))
         self._count += 1
         self.bytes += _size(key, value)
 
-    def due(self, now_us: int) -> list[tuple[bytes, bytes]]:
-        """Keys and values of what is available by a moment, or cannot be kept; they do not wait any more."""
+    def keep(self) -> None:
+        """Write what was put since the last time to Redis, for the next owner.
+
+        Raises
+        ------
+        UnavailableError
+            If Redis is away.
+        """
+        if not self._unkept:
+            return
+        members: dict[int, dict[bytes, float]] = {}
+        for available_us, number in self._unkept:
+            if number in self._items:
+                partition, key, value = self._items[number]
+                members.setdefault(partition, {})[_LENGTH.pack(len(key)) + key + value] = float(available_us)
+        pipeline = self._redis.pipeline(transaction=False)
+        for partition, of_partition in members.items():
+            for piece in _pieces(list(of_partition.items())):
+                pipeline.zadd(self._key(partition), dict(piece))
+            pipeline.expire(self._key(partition), _KEPT_S)
+        try:
+            pipeline.execute()
+        except RedisError as error:
+            raise unavailable(error) from error
+        self._unkept = []
+
+    def take_up(self, partition: int) -> None:
+        """Have what the last owner of a partition kept wait here.
+
+        Raises
+        ------
+        redis.RedisError
+            If Redis is away.
+        """
+        found = cast("list[tuple[bytes, float]]", self._redis.zrange(self._key(partition), 0, -1, withscores=True))
+        for member, available_us in found:
+            ends = _LENGTH.size + _LENGTH.unpack_from(member)[0]
+            self._put(partition, int(available_us), member[_LENGTH.size : ends], member[ends:])
+
+    def due(self, now_us: int) -> list[Item]:
+        """Keys and values of what is available by a moment, or cannot be held any more; they do not wait from now on."""
         found = []
-        while self._heap and (self._heap[0][0] <= now_us or self.bytes > self._bytes_max):
-            _, _, _, key, value = heapq.heappop(self._heap)
-            self.bytes -= _size(key, value)
+        while (next_us := self.next_us) is not None and (next_us <= now_us or self.bytes > self._bytes_max):
+            available_us, number = heapq.heappop(self._heap)
+            partition, key, value = self._remove(number)
+            self._written_us[partition] = min(available_us, now_us)
             found.append((key, value))
         return found
 
-    def drop(self, partition: int) -> None:
-        """Forget what belongs to a partition."""
-        self._heap = [item for item in self._heap if item[2] != partition]
-        heapq.heapify(self._heap)
-        self.bytes = sum(_size(key, value) for _, _, _, key, value in self._heap)
+    def settle(self) -> None:
+        """What was due has been written: the next owner need not.
+
+        Raises
+        ------
+        UnavailableError
+            If Redis is away.
+        """
+        if not self._written_us:
+            return
+        pipeline = self._redis.pipeline(transaction=False)
+        for partition, until_us in self._written_us.items():
+            pipeline.zremrangebyscore(self._key(partition), "-inf", until_us)
+        try:
+            pipeline.execute()
+        except RedisError as error:
+            raise unavailable(error) from error
+        self._written_us = {}
+
+    def replace(self, key: bytes) -> None:
+        """Forget what waits under a key: it is computed again."""
+        for number in list(self._numbers.get(key, ())):
+            self._remove(number)
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Leave everything to the next owners."""
         self._heap.clear()
+        self._items.clear()
+        self._numbers.clear()
+        self._unkept.clear()
+        self._written_us.clear()
         self.bytes = 0
+
+    def _remove(self, number: int) -> tuple[int, bytes, bytes]:
+        item = self._items.pop(number)
+        numbers = self._numbers[item[1]]
+        numbers.remove(number)
+        if not numbers:
+            del self._numbers[item[1]]
+        self.bytes -= _size(*item[1:])
+        return item
+
+    def _key(self, partition: int) -> bytes:
+        return self._plan.key(partition, "early")
 
 
 def _size(key: bytes, value: bytes) -> int:
     return len(key) + len(value) + _ITEM_BYTES
+
+
+def _pieces(items: list[tuple[bytes, float]]) -> Iterable[list[tuple[bytes, float]]]:
+    return (items[start : start + _PIECE] for start in range(0, len(items), _PIECE))

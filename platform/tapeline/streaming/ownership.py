@@ -85,6 +85,7 @@ class Ownership:
             last = self._leases.adopt(partition, forget=stale)
             if whole and floor is not None:
                 self._load_kept(partition, floor)
+            self._processor.early.take_up(partition)
             start = floor if whole and floor is not None else min(claimed.positions.values())
             self.processed[partition] = max(start, START)
             yield from self._read_again(partition, start, last)
@@ -150,7 +151,6 @@ class Ownership:
             lane.mark_dirty(places, *np.broadcast_to(np.array([[floor[0]], [floor[1] + 1]]), (2, len(places))))
             if again:
                 self._processor.repairs.reload(lane, again)
-            self._processor.show_interrupted(lane, sorted(set(looked_us) - set(again)))
 
     def _read_again(self, partition: int, floor: Position, last: bytes) -> Iterator[list[Entry]]:
         """What was delivered after the floor."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,10 +11,9 @@ import numpy as np
 import psycopg
 from redis import Redis
 
-from tapeline.features.builders import NEVER_US
 from tapeline.features.versions import Flags, Integers
 from tapeline.features.view import FeatureViewSpec
-from tapeline.kernels.stream_order import MS, ROW_AVAILABLE, SKIPPED, TAKEN
+from tapeline.kernels.stream_order import AVAILABLE, ROW_AVAILABLE, SKIPPED, TAKEN
 from tapeline.storage.keys import entity_key_sorted, view_prefix
 from tapeline.storage.online import publish_layout
 from tapeline.storage.packed import UNKNOWN, Layout, encode_many
@@ -30,11 +29,12 @@ from tapeline.streaming.lane import START, Lane, Position
 from tapeline.streaming.link import Link
 from tapeline.streaming.plan import StreamPlan
 from tapeline.streaming.reading import Block
-from tapeline.streaming.recovery import compute_and_load, newest_packed, open_views
+from tapeline.streaming.recovery import compute_and_load, early_packed, newest_packed, open_views
 from tapeline.streaming.repairs import Repairs
-from tapeline.streaming.states import ViewRows, ViewStates
+from tapeline.streaming.states import ViewRows, ViewStates, hidden
 
 _KEYS_MAX = 1 << 20
+_WRITTEN_AT_ONCE = 4_096
 
 
 @dataclass
@@ -133,7 +133,7 @@ class Processor:
         self.written: dict[tuple[int, EventKind], Position] = {}
         self.breaker = Breaker("the online store")
         self._online: list[tuple[bytes, bytes]] = []
-        self.early = Early()
+        self.early = Early(redis, plan)
         compile_kernels()
         views = open_views(connection, specs)
         self.lanes: dict[EventKind, Lane] = {}
@@ -170,14 +170,13 @@ class Processor:
         """Drop what is known of a partition."""
         for lane in self.lanes.values():
             lane.drop(partition)
-        self.early.drop(partition)
         for kind in EventKind:
             self.written.pop((partition, kind), None)
 
     # Blocks -----------------------------------------------------------------------------------------------------------
 
     def process(self, blocks: Sequence[Block], *, again: bool = False, then_ask_ms: int | None = None) -> None:
-        """Take in blocks. Online values are written when it returns, offline rows wait.
+        """Take in blocks. Online values are written when it returns, but for those that wait for their time; offline rows wait.
 
         Parameters
         ----------
@@ -243,7 +242,8 @@ class Processor:
         if new:
             for symbol in new:
                 lane.add(symbol, self.plan.partition_of(symbol))
-            self.compute_and_load(lane, new)
+            if known := self.compute_and_load(lane, new):
+                self.show_stored(lane, known)
         return np.array([lane.places[name] for name in block.names], dtype=np.int64)
 
     def compute_and_load(self, lane: Lane, symbols: Sequence[str]) -> list[str]:
@@ -294,22 +294,20 @@ class Processor:
         times[:, 3] = UNKNOWN
         values = encode_many(view.layout, times, made.outputs[rows])
         self.counters.coalesced += len(made) - len(rows)
-        symbols = [lane.symbols[place] for place in made.place[rows].tolist()]
-        if early:
-            self._offer(lane, view, zip(symbols, times[:, 2].tolist(), values, strict=True), now_us)
-        else:
-            self._online += [(view.key(symbol), value) for symbol, value in zip(symbols, values, strict=True)]
-
-    def _offer(self, lane: Lane, view: _View, rows: Iterable[tuple[str, int, bytes]], now_us: int) -> None:
-        """Have values of symbols written online, each when it is available."""
-        for symbol, available_us, value in rows:
-            if available_us > now_us:
-                self.early.put(available_us, int(lane.partition[lane.places[symbol]]), view.key(symbol), value)
+        offered = zip(made.place[rows].tolist(), values, strict=True)
+        if not early:
+            self._online += [(view.key(lane.symbols[place]), value) for place, value in offered]
+            return
+        waits = hidden(times[:, 0], times[:, 2], now_us).tolist()
+        for (place, value), available_us, wait in zip(offered, times[:, 2].tolist(), waits, strict=True):
+            key = view.key(lane.symbols[place])
+            if wait:
+                self.early.put(int(lane.partition[place]), available_us, key, value)
             else:
-                self._online.append((view.key(symbol), value))
+                self._online.append((key, value))
 
     def write_online(self, then_ask_ms: int | None = None) -> None:
-        """Write the values that wait and are available by now, each only if it ranks above what is there.
+        """Write the values that are available by now, each only if it ranks above what is there.
 
         Raises
         ------
@@ -317,11 +315,28 @@ class Processor:
             If Redis is away; they wait on.
         """
         if self.early:
+            self.early.keep()
             self._online += self.early.due(time.time_ns() // 1_000)
         if self._online:
-            self.breaker.call(lambda: self._link.write(self._online, then_ask_ms=then_ask_ms))
-            self.counters.online += len(self._online)
+            if then_ask_ms is not None:
+                then_ask_ms = self.wait_ms(then_ask_ms)
+            items = self._online
+            *before, last = [
+                items[start : start + _WRITTEN_AT_ONCE] for start in range(0, len(items), _WRITTEN_AT_ONCE)
+            ]
+            for piece in before:
+                self.breaker.call(lambda: self._link.write(piece))  # noqa: B023 - called at once
+            self.breaker.call(lambda: self._link.write(last, then_ask_ms=then_ask_ms))
+            self.counters.online += len(items)
             self._online = []
+        self.early.settle()
+
+    def wait_ms(self, most_ms: int) -> int:
+        """How long to wait for entries at most, so that values that wait for their time get it then."""
+        next_us = self.early.next_us
+        if next_us is None:
+            return most_ms
+        return max(1, min(most_ms, (next_us - time.time_ns() // 1_000) // 1_000 + 1))
 
     def batch(self, kind: EventKind, *, following: bool) -> Batch:
         """What waits of a kind, to be added to."""
@@ -363,31 +378,22 @@ class Processor:
             self._pending.size += rows.outputs.nbytes + 32 * len(rows.place)
 
     def show_stored(self, lane: Lane, symbols: Sequence[str]) -> None:
-        """Offer the newest stored rows of some symbols to the online store, and those that are not available yet."""
+        """Offer the newest stored rows of some symbols to the online store, those that are not available yet in their time."""
         now_us = time.time_ns() // 1_000
-        for view in self._views[lane.kind]:
-            rows = newest_packed(self._connection, view.states.spec, view.layout, symbols, now_us)
-            self._offer(lane, view, rows, now_us)
-        self.write_online()
-
-    def show_interrupted(self, lane: Lane, symbols: Sequence[str]) -> None:
-        """Show symbols whose kept states contain a row that was not available when it came: it may not have been written."""
         places = np.array([lane.places[symbol] for symbol in symbols], dtype=np.int64)
-        early = np.zeros(len(places), dtype=np.bool_)
-        for view in lane.views:
-            early |= view.last_available_us(places) > 1_000 * lane.table[places, MS]
-        if early.any():
-            self.show_stored(lane, [symbols[number] for number in np.flatnonzero(early).tolist()])
-
-    def show_early(self) -> None:
-        """Write what waits for its time at once: nobody else would.
-
-        Raises
-        ------
-        UnavailableError
-            If Redis is away.
-        """
-        self._online += self.early.due(NEVER_US)
+        for view in self._views[lane.kind]:
+            newest = newest_packed(self._connection, view.states.spec, view.layout, symbols, now_us)
+            self._online += [(view.key(symbol), value) for symbol, (_, value) in newest.items()]
+            for symbol in symbols:
+                self.early.replace(view.key(symbol))
+            reached_us = np.maximum(lane.table[places, AVAILABLE], view.states.last_available_us(places))
+            since_us = {symbols[k]: newest[symbols[k]][0] if symbols[k] in newest else None
+                        for k in np.flatnonzero(reached_us > now_us).tolist()}  # fmt: skip
+            for symbol, available_us, value in early_packed(
+                self._connection, view.states.spec, view.layout, since_us, now_us
+            ):
+                partition = int(lane.partition[lane.places[symbol]])
+                self.early.put(partition, available_us, view.key(symbol), value)
         self.write_online()
 
     @property

@@ -6,7 +6,7 @@ The back-fill computes them. It sees the raw rows that the stream wrote, so the 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -284,8 +284,27 @@ def _recorded(connection: psycopg.Connection[Any], lane: Lane, symbols: Sequence
 
 def newest_packed(
     connection: psycopg.Connection[Any], spec: FeatureViewSpec, layout: Layout, symbols: Sequence[str], now_us: int
+) -> dict[str, tuple[int, bytes]]:
+    """The newest feature row of each symbol that readers are to find at a moment: its event time, and as the online store holds it."""
+    query = sql.SQL(
+        "SELECT a.symbol, f.* FROM unnest(%(symbols)s::text[]) AS a (symbol) CROSS JOIN LATERAL ("
+        " SELECT event_timestamp, sequence, available_timestamp, created_timestamp, {} FROM {} WHERE symbol = a.symbol"
+        " AND (available_timestamp <= %(now)s OR available_timestamp = event_timestamp)"
+        " ORDER BY event_timestamp DESC, sequence DESC, available_timestamp DESC, created_timestamp DESC LIMIT 1) f"
+    ).format(sql.SQL(", ").join(map(sql.Identifier, spec.columns)), sql.Identifier(SCHEMA, spec.table))
+    with connection.transaction():
+        rows = connection.execute(query, {"symbols": list(symbols), "now": from_us(now_us)}).fetchall()
+    return {symbol: (times[0], value) for symbol, times, value in _packed(rows, layout)}
+
+
+def early_packed(
+    connection: psycopg.Connection[Any],
+    spec: FeatureViewSpec,
+    layout: Layout,
+    since_us: Mapping[str, int | None],
+    now_us: int,
 ) -> list[tuple[str, int, bytes]]:
-    """What readers are to find of each symbol: the newest row that is available, and those after it that are not yet.
+    """Rows that are not available at a moment, of each symbol those that come first: symbol, available time and packed value.
 
     Parameters
     ----------
@@ -293,35 +312,33 @@ def newest_packed(
         Idle.
     spec, layout
         The view, and how the online store holds it.
-    symbols
-        Which.
+    since_us
+        By symbol the event time of the newest row that is available; none: there is none.
     now_us
         The moment.
-
-    Returns
-    -------
-    list of tuple
-        Symbol, available time and packed value.
     """
-    query = sql.SQL(
-        "SELECT a.symbol, f.* FROM unnest(%(symbols)s::text[]) AS a (symbol)"
-        " LEFT JOIN LATERAL (SELECT event_timestamp, sequence, available_timestamp, created_timestamp FROM {table}"
-        "  WHERE symbol = a.symbol AND available_timestamp <= %(now)s"
-        "  ORDER BY event_timestamp DESC, sequence DESC, available_timestamp DESC, created_timestamp DESC LIMIT 1) n ON true"
-        " CROSS JOIN LATERAL (SELECT event_timestamp, sequence, available_timestamp, created_timestamp, {columns} FROM {table}"
-        "  WHERE symbol = a.symbol AND event_timestamp >= coalesce(n.event_timestamp, '-infinity')"
-        "  AND (available_timestamp > %(now)s OR (event_timestamp, sequence, available_timestamp, created_timestamp)"
-        "   = (n.event_timestamp, n.sequence, n.available_timestamp, n.created_timestamp))"
-        "  ORDER BY event_timestamp DESC, sequence DESC, available_timestamp DESC, created_timestamp DESC LIMIT %(most)s) f"
-    ).format(table=sql.Identifier(SCHEMA, spec.table), columns=sql.SQL(", ").join(map(sql.Identifier, spec.columns)))
-    with connection.transaction():
-        rows = connection.execute(
-            query, {"symbols": list(symbols), "now": from_us(now_us), "most": _EARLY_ROWS_MAX}
-        ).fetchall()
-    if not rows:
+    if not since_us:
         return []
+    query = sql.SQL(
+        "SELECT a.symbol, f.* FROM unnest(%(symbols)s::text[], %(since)s::timestamptz[]) AS a (symbol, since)"
+        " CROSS JOIN LATERAL ("
+        " SELECT event_timestamp, sequence, available_timestamp, created_timestamp, {} FROM {} WHERE symbol = a.symbol"
+        " AND event_timestamp >= coalesce(a.since, '-infinity') AND available_timestamp > greatest(%(now)s, event_timestamp)"
+        " ORDER BY event_timestamp, sequence, available_timestamp, created_timestamp LIMIT %(most)s) f"
+    ).format(sql.SQL(", ").join(map(sql.Identifier, spec.columns)), sql.Identifier(SCHEMA, spec.table))
+    since = [None if us is None else from_us(us) for us in since_us.values()]
+    values = {"symbols": list(since_us), "since": since, "now": from_us(now_us), "most": _EARLY_ROWS_MAX}
+    with connection.transaction():
+        rows = connection.execute(query, values).fetchall()
+    return [(symbol, times[2], value) for symbol, times, value in _packed(rows, layout)]
+
+
+def _packed(rows: Sequence[tuple[Any, ...]], layout: Layout) -> Iterator[tuple[str, list[int], bytes]]:
+    """Symbol, times (event, sequence, available, created) and packed value of stored rows."""
+    if not rows:
+        return iter(())
     times = np.array([[to_us(row[1]), row[2], to_us(row[3]), to_us(row[4])] for row in rows], dtype=np.int64)
     nulls = np.array([[value is None for value in row[5:]] for row in rows], dtype=np.bool_)
     slots = np.array([[0.0 if value is None else value for value in row[5:]] for row in rows], dtype=np.float64)
     values = encode_many(layout, times, slots, nulls=nulls if nulls.any() else None)
-    return [(row[0], at, value) for row, at, value in zip(rows, times[:, 2].tolist(), values, strict=True)]
+    return zip([row[0] for row in rows], times.tolist(), values, strict=True)

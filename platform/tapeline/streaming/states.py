@@ -43,11 +43,16 @@ class ViewRows:
 
     def to_show(self, now_us: int) -> Integers:
         """Places of the rows that readers are to find: of each symbol the last one that is available, and all that are not yet."""
-        early = self.available_us > now_us
+        early = hidden(self.event_us, self.available_us, now_us)
         chosen = early.copy()
         chosen[self.last] = True
         chosen[:-1] |= early[1:] & (self.place[1:] == self.place[:-1])
         return np.flatnonzero(chosen)
+
+
+def hidden(event_us: Integers, available_us: Integers, now_us: int) -> Flags:
+    """Which rows readers would not find at a moment; see ``storage.statuses.row_statuses``."""
+    return (available_us > now_us) & (available_us > event_us)
 
 
 class ViewStates:
@@ -119,7 +124,7 @@ class ViewStates:
 
     def last_available_us(self, places: Integers) -> Integers:
         """When the last rows of some symbols are available; 0 where there is none."""
-        plans: Integers = np.ascontiguousarray(self._plans[places][:, [_ROWS_SEEN, _AVAILABLE]]).view(np.int64)
+        plans: Integers = self._plans[places[:, None], [_ROWS_SEEN, _AVAILABLE]].view(np.int64)
         return np.where(plans[:, 0] > 0, plans[:, 1], 0)
 
     def not_written(self, made: ViewRows) -> Flags | None:

@@ -30,6 +30,8 @@ from tapeline.streaming.processing import Counters, Processor
 from tapeline.streaming.reading import PLACES, Entry, read_entries
 from tapeline.streaming.timing import Timing
 
+LINGER_US = 5_000_000
+"""So long after it gave everything back, a worker writes values that waited for their time."""
 SLICE_BYTES = 1 << 20
 """Entries that are processed at once."""
 _VISIBLE_MAX = 64
@@ -164,8 +166,7 @@ class Worker:
             self.behind.check()
             if self._is_tending_due() and not self._link.asked:
                 self._tend()
-            block_ms = self._until_due_ms(block_ms)
-            entries = self._read(block_ms)
+            entries = self._read(self.processor.wait_ms(block_ms))
             if not entries:
                 self.processor.write_online()
             pieces = list(_slices(entries))
@@ -183,7 +184,7 @@ class Worker:
         return len(entries)
 
     def drain(self, *, timeout_s: float = 30.0) -> None:
-        """Work until nothing of the owned partitions waits, and everything stands.
+        """Work until nothing of the owned partitions waits, and everything stands, but for online values that wait for their time.
 
         Raises
         ------
@@ -202,15 +203,21 @@ class Worker:
         try:
             if self._link.asked:
                 self._process(self._link.receive())
-            if self._heart.workers <= 1:
-                self.processor.show_early()
             for partition in sorted(self.leases.owned):
                 self._give_back(partition)
             self.leases.leave()
+            self._linger()
         except FencedError:
             self._abandon()
         finally:
             self.give_up()
+
+    def _linger(self) -> None:
+        """Write what waits for its time and gets it soon: there may be no next owner. One that writes it, too, does no harm."""
+        deadline_us = time.time_ns() // 1_000 + LINGER_US
+        while (next_us := self.processor.early.next_us) is not None and next_us <= deadline_us:
+            time.sleep(max(0, next_us - time.time_ns() // 1_000) / 1e6)
+            self.processor.write_online()
 
     def give_up(self) -> None:
         """End without writing anything more, as after an error: the next worker goes on from what stands."""
@@ -226,13 +233,6 @@ class Worker:
         if not self._link.asked:
             self._link.ask(block_ms)
         return self._link.receive()
-
-    def _until_due_ms(self, block_ms: int) -> int:
-        """How long to wait for entries, so that no value that waits for its time is late."""
-        next_us = self.processor.early.next_us
-        if next_us is None:
-            return block_ms
-        return max(1, min(block_ms, (next_us - time.time_ns() // 1_000) // 1_000 + 1))
 
     def _process(self, entries: Sequence[Entry], *, again: bool = False, then_ask_ms: int | None = None) -> None:
         began = time.perf_counter()
