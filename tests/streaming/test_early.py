@@ -20,6 +20,7 @@ from tapeline.storage.packed import Layout
 from tapeline.storage.statuses import FieldStatus
 from tapeline.streaming.codec import EventKind, make_events
 from tapeline.streaming.early import Early
+from tapeline.streaming.leases import live_workers
 from tapeline.streaming.producer import Producer
 from tapeline.streaming.states import ViewRows
 from tapeline.streaming.worker import Worker
@@ -161,6 +162,7 @@ def test_what_waits_for_its_time_outlives_its_worker(now: Market, ends: str) -> 
         now.require_shown("A", step=other)
     elif ends == "closed":
         worker.close()  # nobody else would write it
+        assert not live_workers(now.client, now.plan)  # else others would leave it its share
         now.require_shown("A")
     else:
         vanish(worker)

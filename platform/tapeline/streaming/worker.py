@@ -205,6 +205,7 @@ class Worker:
                 self._process(self._link.receive())
             for partition in sorted(self.leases.owned):
                 self._give_back(partition)
+            self._heart.stop()  # it would enter the worker again
             self.leases.leave()
             self._linger()
         except FencedError:
