@@ -83,9 +83,9 @@ class Ownership:
             whole = floor is not None and self._is_whole(partition, claimed, floor)
             stale = [] if whole else self._kept_keys(partition)
             last = self._leases.adopt(partition, forget=stale)
+            self._processor.take_up_early(partition)  # what is computed again below replaces it
             if whole and floor is not None:
                 self._load_kept(partition, floor)
-            self._processor.early.take_up(partition)
             start = floor if whole and floor is not None else min(claimed.positions.values())
             self.processed[partition] = max(start, START)
             yield from self._read_again(partition, start, last)

@@ -315,7 +315,6 @@ class Processor:
             If Redis is away; they wait on.
         """
         if self.early:
-            self.early.keep()
             self._online += self.early.due(time.time_ns() // 1_000)
         if self._online:
             if then_ask_ms is not None:
@@ -329,7 +328,14 @@ class Processor:
             self.breaker.call(lambda: self._link.write(last, then_ask_ms=then_ask_ms))
             self.counters.online += len(items)
             self._online = []
+        if self.early:
+            self.breaker.call(self.early.keep)  # before anything is acknowledged
         self.early.settle()
+
+    def take_up_early(self, partition: int) -> None:
+        """Have what the last owner of a partition held back for its time wait here."""
+        prefixes = [view.prefix for views in self._views.values() for view in views]
+        self.early.take_up(partition, prefixes)
 
     def wait_ms(self, most_ms: int) -> int:
         """How long to wait for entries at most, so that values that wait for their time get it then."""
@@ -384,14 +390,15 @@ class Processor:
         for view in self._views[lane.kind]:
             newest = newest_packed(self._connection, view.states.spec, view.layout, symbols, now_us)
             self._online += [(view.key(symbol), value) for symbol, (_, value) in newest.items()]
-            for symbol in symbols:
-                self.early.replace(view.key(symbol))
             reached_us = np.maximum(lane.table[places, AVAILABLE], view.states.last_available_us(places))
-            since_us = {symbols[k]: newest[symbols[k]][0] if symbols[k] in newest else None
-                        for k in np.flatnonzero(reached_us > now_us).tolist()}  # fmt: skip
-            for symbol, available_us, value in early_packed(
-                self._connection, view.states.spec, view.layout, since_us, now_us
-            ):
+            wait = [symbols[k] for k in np.flatnonzero(reached_us > now_us).tolist()]
+            since_us = {
+                symbol: newest[symbol][0] if symbol in newest else None for symbol in wait if symbol not in lane.aside
+            }
+            rows = early_packed(self._connection, view.states.spec, view.layout, since_us, now_us)
+            for symbol in since_us:
+                self.early.replace(view.key(symbol))
+            for symbol, available_us, value in rows:
                 partition = int(lane.partition[lane.places[symbol]])
                 self.early.put(partition, available_us, view.key(symbol), value)
         self.write_online()

@@ -38,8 +38,8 @@ RETRY_S, RETRY_S_MAX = 60.0, 3_600.0
 """After the first a symbol whose features could not be computed is tried again, then after twice as long, and so on up to the second;
 or after twenty times as long as trying takes."""
 _WINDOW_US_MAX = 10**15
-_EARLY_ROWS_MAX = 1_000
-"""Rows of a symbol that are taken up before they are available."""
+EARLY_ROWS_MAX = 10_000
+"""Rows of a symbol that are taken up before they are available; later ones come online with the symbol's next row."""
 
 
 def open_views(connection: psycopg.Connection[Any], specs: Sequence[FeatureViewSpec]) -> list[ViewStates]:
@@ -304,7 +304,7 @@ def early_packed(
     since_us: Mapping[str, int | None],
     now_us: int,
 ) -> list[tuple[str, int, bytes]]:
-    """Rows that are not available at a moment, of each symbol those that come first: symbol, available time and packed value.
+    """The newest of each key and available time of the rows that are not available at a moment: symbol, available time, packed value.
 
     Parameters
     ----------
@@ -321,13 +321,16 @@ def early_packed(
         return []
     query = sql.SQL(
         "SELECT a.symbol, f.* FROM unnest(%(symbols)s::text[], %(since)s::timestamptz[]) AS a (symbol, since)"
-        " CROSS JOIN LATERAL ("
-        " SELECT event_timestamp, sequence, available_timestamp, created_timestamp, {} FROM {} WHERE symbol = a.symbol"
-        " AND event_timestamp >= coalesce(a.since, '-infinity') AND available_timestamp > greatest(%(now)s, event_timestamp)"
-        " ORDER BY event_timestamp, sequence, available_timestamp, created_timestamp LIMIT %(most)s) f"
+        " CROSS JOIN LATERAL (SELECT DISTINCT ON (event_timestamp, sequence, available_timestamp)"
+        "  event_timestamp, sequence, available_timestamp, created_timestamp, {} FROM {} WHERE symbol = a.symbol"
+        "  AND event_timestamp >= %(least)s AND (a.since IS NULL OR event_timestamp >= a.since)"
+        "  AND available_timestamp > greatest(%(now)s, event_timestamp)"
+        "  ORDER BY event_timestamp, sequence, available_timestamp, created_timestamp DESC LIMIT %(most)s) f"
     ).format(sql.SQL(", ").join(map(sql.Identifier, spec.columns)), sql.Identifier(SCHEMA, spec.table))
     since = [None if us is None else from_us(us) for us in since_us.values()]
-    values = {"symbols": list(since_us), "since": since, "now": from_us(now_us), "most": _EARLY_ROWS_MAX}
+    known = [us for us in since if us is not None]
+    least = min(known) if len(known) == len(since) else "-infinity"
+    values = {"symbols": list(since_us), "since": since, "least": least, "now": from_us(now_us), "most": EARLY_ROWS_MAX}
     with connection.transaction():
         rows = connection.execute(query, values).fetchall()
     return [(symbol, times[2], value) for symbol, times, value in _packed(rows, layout)]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import psycopg
 from redis import Redis
 
-from tapeline.core.errors import FencedError, ParameterError
+from tapeline.core.errors import FencedError, ParameterError, UnavailableError
 from tapeline.features.versions import Integers
 from tapeline.features.view import FeatureViewSpec
 from tapeline.storage.raw import AppendCounts
@@ -30,7 +31,7 @@ from tapeline.streaming.processing import Counters, Processor
 from tapeline.streaming.reading import PLACES, Entry, read_entries
 from tapeline.streaming.timing import Timing
 
-LINGER_US = 5_000_000
+LINGER_S = 5.0
 """So long after it gave everything back, a worker writes values that waited for their time."""
 SLICE_BYTES = 1 << 20
 """Entries that are processed at once."""
@@ -215,10 +216,14 @@ class Worker:
 
     def _linger(self) -> None:
         """Write what waits for its time and gets it soon: there may be no next owner. One that writes it, too, does no harm."""
-        deadline_us = time.time_ns() // 1_000 + LINGER_US
-        while (next_us := self.processor.early.next_us) is not None and next_us <= deadline_us:
-            time.sleep(max(0, next_us - time.time_ns() // 1_000) / 1e6)
-            self.processor.write_online()
+        deadline_s = time.monotonic() + LINGER_S
+        with suppress(UnavailableError):  # it is kept for the next owner
+            while (next_us := self.processor.early.next_us) is not None:
+                wait_s = max(0.0, next_us / 1e6 - time.time())
+                if time.monotonic() + wait_s > deadline_s:
+                    break
+                time.sleep(wait_s)
+                self.processor.write_online()
 
     def give_up(self) -> None:
         """End without writing anything more, as after an error: the next worker goes on from what stands."""
