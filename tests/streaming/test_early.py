@@ -289,6 +289,27 @@ def test_who_had_a_partition_before_takes_nothing_from_who_has_it(client: redis.
     assert next_owner.due(AT_US) == [(b"keyB", b"v")]
 
 
+def test_a_partition_changes_hands_while_values_get_their_time(client: redis.Redis) -> None:
+    before, owner = Early(client, STREAM), Early(client, STREAM)
+    for number in range(2_500):
+        before.put(0, AT_US + number, b"key%d" % number, b"v")
+    before.keep()
+    read = client.zrange
+
+    def read_slowly(*arguments: object, **options: object) -> object:
+        found = read(*arguments, **options)  # type: ignore[arg-type]
+        before.due((before.next_us or 0) + 299)
+        before.settle()
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(client, "zrange", read_slowly)
+        owner.take_up(0, [b"key"])
+    assert before.next_us is not None
+    assert {key for key, _ in owner.due(AT_US + 9_999)} >= {key for key, _ in before.due(AT_US + 9_999)}
+    assert not before.is_unkept
+
+
 def test_what_is_computed_again_replaces_what_waits(client: redis.Redis) -> None:
     early = Early(client, STREAM)
     for _ in range(50):

@@ -14,9 +14,8 @@ from contextlib import suppress
 from typing import TypeVar, cast
 
 from redis import Redis
-from redis.exceptions import RedisError
 
-from tapeline.storage.online import unavailable
+from tapeline.storage.online import FAILURES, unavailable
 from tapeline.streaming.plan import StreamPlan
 
 EARLY_BYTES_MAX = 64 << 20
@@ -61,6 +60,11 @@ class Early:
 
     def __len__(self) -> int:
         return len(self._items)
+
+    @property
+    def is_unkept(self) -> bool:
+        """Whether something was put since :meth:`keep`."""
+        return bool(self._unkept)
 
     @property
     def next_us(self) -> int | None:
@@ -121,7 +125,7 @@ class Early:
                     pipeline.zadd(self._key(partition), dict(piece))
             try:
                 pipeline.execute()
-            except RedisError as error:
+            except FAILURES as error:
                 raise unavailable(error) from error
         self._unkept = []
 
@@ -133,7 +137,7 @@ class Early:
         for partition, members in self._done.items():
             for piece in _pieces(list(members)):
                 pipeline.zrem(self._key(partition), *piece)
-        with suppress(RedisError):  # it is tried again next time; that a value is written twice changes nothing
+        with suppress(*FAILURES):  # it is tried again next time; that a value is written twice changes nothing
             pipeline.execute()
             self._done = {}
 
@@ -149,7 +153,8 @@ class Early:
         while True:
             found = cast(
                 "list[tuple[bytes, float]]",
-                self._redis.zrange(self._key(partition), start, start + _PIECE - 1, withscores=True),
+                # From the last one on: the last owner may be removing the first ones, which it writes.
+                self._redis.zrange(self._key(partition), start, start + _PIECE - 1, desc=True, withscores=True),
             )
             for member, available_us in found:
                 ends = _LENGTH.size + _LENGTH.unpack_from(member)[0]

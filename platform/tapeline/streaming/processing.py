@@ -328,7 +328,7 @@ class Processor:
             self.breaker.call(lambda: self._link.write(last, then_ask_ms=then_ask_ms))
             self.counters.online += len(items)
             self._online = []
-        if self.early:
+        if self.early.is_unkept:
             self.breaker.call(self.early.keep)  # before anything is acknowledged
         self.early.settle()
 
