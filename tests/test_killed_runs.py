@@ -21,11 +21,12 @@ RUN = """
 import os, sys, time
 from tests.support.session import SessionServers
 servers = SessionServers()
-print(servers.folder, flush=True)
 if "fork" in sys.argv and os.fork() == 0:
     sys.stdout.close()
     os.close(1)
     time.sleep(60)
+    os._exit(0)
+print(servers.folder, flush=True)
 time.sleep(600)
 """
 

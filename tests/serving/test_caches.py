@@ -234,6 +234,11 @@ def lookups(port: int, cache: str, outcome: str) -> float:
     return metrics(port)[f'tapeline_cache_lookups_total{{cache="{cache}",outcome="{outcome}"}}']
 
 
+def shared_predictions(store: redis.Redis) -> list[bytes]:
+    found = store.scan_iter("tl:tapeline:cache:predictions:*")
+    return [key for key in found if not key.endswith(b":lock")]
+
+
 @pytest.mark.timeout(180)
 def test_servers_share_predictions_and_what_is_popular(settings: Settings, tmp_path: Path) -> None:
     """The second server finds what the first computed; one of a new version, later, is warm before it is asked."""
@@ -257,7 +262,7 @@ def test_servers_share_predictions_and_what_is_popular(settings: Settings, tmp_p
                 2,
             )
             assert lookups(ports[0], "features", "hits_memory") == 2
-            time.sleep(0.2)  # until it is shared
+            assert eventually(lambda: len(shared_predictions(store)) == 2)
             assert [each.outputs for each in two.predict(["AAA", "BBB"])] == [each.outputs for each in answer]
             assert lookups(ports[1], "predictions", "hits_shared") == 2
 

@@ -23,7 +23,7 @@ from tapeline.storage.redis import open_redis
 from tests.support.network import Conduct, Proxy
 from tests.support.redis_servers import RedisServers, valkey
 
-SHORT_S = 0.5
+SHORT_S = 1.0
 VALUES = {b"k%d" % i: bytes([i]) * i for i in range(200)} | {b"crlf": b"\r\n$3\r\n", b"empty": b""}
 KEYS = [*VALUES, b"none", b"k7", b"none"]
 EXPECTED = [VALUES.get(key) for key in KEYS]
@@ -122,7 +122,7 @@ def test_an_absent_server_is_soon_known_to_be_absent() -> None:
             MultiGet(absent)(KEYS)
         with pytest.raises(redis.ConnectionError):
             absent.get("k")
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 5
 
 
 def test_a_connection_that_was_reset_is_made_again(reader: MultiGet, proxy: Proxy, port: int) -> None:

@@ -331,7 +331,7 @@ def test_a_redis_that_hangs_costs_no_more_than_its_time_limit_and_is_used_again_
             assert await level.get_many([b"a"]) is None
         assert await level.get_many([b"a"]) is None
         assert asked == FAILURES_BEFORE_PAUSE
-        assert time.monotonic() - begin < 0.5
+        assert time.monotonic() - begin < 10  # each would take an hour
         hanging = False
         await asyncio.sleep(1.05)
         assert await level.get_many([b"a"]) == [None]
