@@ -137,7 +137,7 @@ def test_a_lock_file_whose_number_is_now_somebody_else_s_does_not_bar_the_way(ma
     where = Place.of_home(settings.home_path)
     impostor = subprocess.Popen(["cat"], stdin=subprocess.PIPE, **postgres_account().process_options)
     try:
-        for file in (where.cluster / "postmaster.pid", where.valkey_data / "valkey.pid"):
+        for file in (where.cluster / "postmaster.pid", where.postgres_socket_lock, where.valkey_data / "valkey.pid"):
             file.write_text(f"{impostor.pid}\n{where.cluster}\n1\n5432\n{where.postgres_run}\n\n   1   1\nready\n")
         assert not status(settings).running
         embedded.up(settings, QUICK)

@@ -159,6 +159,11 @@ class Place:
         return f"postgresql://{DATABASE}@/{DATABASE}?host={quote(str(self.postgres_run))}"
 
     @property
+    def postgres_socket_lock(self) -> Path:
+        """Says which process has PostgreSQL's socket."""
+        return self.postgres_run / f"{_POSTGRES_SOCKET}.lock"
+
+    @property
     def valkey_socket(self) -> Path:
         """Valkey's socket."""
         return self.valkey_run / _VALKEY_SOCKET

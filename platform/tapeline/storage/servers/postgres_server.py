@@ -21,6 +21,7 @@ from tapeline.storage.servers.processes import ProcessIdentity, is_taken, proces
 
 _INCLUDED = "tapeline.conf"
 _LOG = "tapeline-start.log"
+_PID_FILE = "postmaster.pid"
 _START_S = 60.0
 _STOP_S = 60.0
 _ORPHANS_S = 10.0
@@ -139,7 +140,7 @@ def stop_postgres(place: Place, *, immediate: bool = False) -> bool:
 
 def running_postgres(place: Place) -> ProcessIdentity | None:
     """The server that runs on these data, if one does."""
-    pid = _recorded_pid(place)
+    pid = _recorded_pid(place.cluster / _PID_FILE)
     identity = None if pid is None else ProcessIdentity.of(pid)
     if identity is None or not _works_in(identity, place.cluster):
         return None
@@ -147,19 +148,22 @@ def running_postgres(place: Place) -> ProcessIdentity | None:
 
 
 def clear_stale_pid_file(place: Place) -> None:
-    """Remove a lock file whose number the system gives to some other program, or to a dead one that nobody reaped.
+    """Remove lock files, of the data folder and of the socket, whose number the system gives to some other program, or to a dead one
+    that nobody reaped or that is still going.
 
-    PostgreSQL itself would take either for a running server. The file is removed only once no process works in the data folder
+    PostgreSQL itself would take any of these for a running server. They are removed only once no process works in the data folder
     any more. Where the number is free PostgreSQL's own check decides: it sees whether workers still hold the shared memory.
     """
-    pid = _recorded_pid(place)
+    pid = _recorded_pid(place.cluster / _PID_FILE)
     if pid is None or running_postgres(place) is not None:
         return
     reap(pid)
     if not is_taken(pid):
         return
     if _wait_for_orphans(place):
-        (place.cluster / "postmaster.pid").unlink(missing_ok=True)
+        for file in (place.cluster / _PID_FILE, place.postgres_socket_lock):
+            if _recorded_pid(file) == pid:
+                file.unlink(missing_ok=True)
 
 
 def _wait_for_orphans(place: Place) -> bool:
@@ -172,9 +176,9 @@ def _wait_for_orphans(place: Place) -> bool:
     return True
 
 
-def _recorded_pid(place: Place) -> int | None:
+def _recorded_pid(file: Path) -> int | None:
     try:
-        return abs(int((place.cluster / "postmaster.pid").read_text().split("\n", 1)[0]))
+        return abs(int(file.read_text().split("\n", 1)[0]))
     except (OSError, ValueError):
         return None
 
