@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import psycopg
 import pytest
 import redis
@@ -25,6 +26,13 @@ from tests.support.session import SessionServers
 
 _TEMPLATE = "tapeline_template"
 _numbers = itertools.count(1)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Property tests draw the same examples in every run; with a seed, as of ``make soak``, those of the seed."""
+    if config.getoption("--hypothesis-seed", None) is None:
+        hypothesis.settings.register_profile("same", derandomize=True)
+        hypothesis.settings.load_profile("same")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
