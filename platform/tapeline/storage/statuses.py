@@ -22,6 +22,11 @@ class FieldStatus(IntEnum):
 _PRESENT = bytes([FieldStatus.PRESENT])
 
 
+def hidden(event_us: NDArray[np.int64], available_us: NDArray[np.int64], now_us: int) -> NDArray[np.bool_]:
+    """Which rows readers do not find at a moment, by any clock: those that become available after it, and after their event."""
+    return (available_us > now_us) & (available_us > event_us)
+
+
 def row_statuses(
     rows: PackedRows, *, now_us: int | None = None, ttl_us: int = 0, hide_future: bool = False
 ) -> NDArray[np.uint8]:
@@ -49,7 +54,7 @@ def row_statuses(
             statuses[event_us < now_us - ttl_us] = FieldStatus.OUTSIDE_MAX_AGE
         early = available_us > now_us
         if early.any():
-            statuses[early & (available_us > event_us)] = FieldStatus.NOT_FOUND
+            statuses[hidden(event_us, available_us, now_us)] = FieldStatus.NOT_FOUND
         if hide_future:
             statuses[early | (event_us > now_us)] = FieldStatus.NOT_FOUND
     if rows.any_null:

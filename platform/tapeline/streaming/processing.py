@@ -18,6 +18,7 @@ from tapeline.storage.keys import entity_key_sorted, view_prefix
 from tapeline.storage.online import publish_layout
 from tapeline.storage.packed import UNKNOWN, Layout, encode_many
 from tapeline.storage.raw import AppendCounts
+from tapeline.storage.statuses import hidden
 from tapeline.streaming.batches import Batch, FeatureRows, RawRows
 from tapeline.streaming.behind import Job
 from tapeline.streaming.breaker import Breaker
@@ -31,7 +32,7 @@ from tapeline.streaming.plan import StreamPlan
 from tapeline.streaming.reading import Block
 from tapeline.streaming.recovery import compute_and_load, early_packed, newest_packed, open_views
 from tapeline.streaming.repairs import Repairs
-from tapeline.streaming.states import ViewRows, ViewStates, hidden
+from tapeline.streaming.states import ViewRows, ViewStates
 
 _KEYS_MAX = 1 << 20
 _WRITTEN_AT_ONCE = 4_096

@@ -11,6 +11,7 @@ from tapeline.features.builders import NEVER_US
 from tapeline.features.versions import LAST_CLOSE_SIZE, Flags, Floats, Integers
 from tapeline.features.view import FeatureViewSpec
 from tapeline.kernels.bars import BAR_STATE_SIZE
+from tapeline.storage.statuses import hidden
 
 _ROWS_SEEN, _AVAILABLE = 0, 3
 
@@ -48,11 +49,6 @@ class ViewRows:
         chosen[self.last] = True
         chosen[:-1] |= early[1:] & (self.place[1:] == self.place[:-1])
         return np.flatnonzero(chosen)
-
-
-def hidden(event_us: Integers, available_us: Integers, now_us: int) -> Flags:
-    """Which rows readers would not find at a moment; see ``storage.statuses.row_statuses``."""
-    return (available_us > now_us) & (available_us > event_us)
 
 
 class ViewStates:
